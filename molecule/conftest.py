@@ -1,0 +1,140 @@
+"""Fixtures of all scenarios: the hosts of the scenario, requests to them, and runs of Ansible against them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+import testinfra
+import yaml
+
+PROJECT = Path(__file__).resolve().parent.parent
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)\s+skipped=(\d+)", re.M)
+
+
+def inventory_arguments() -> list[str]:
+    """The ``--inventory`` arguments of the running scenario, as its molecule.yml and the base configuration give them."""
+    scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+    config = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text())
+    arguments = config["ansible"]["executor"]["args"]["ansible_playbook"]
+    places = {"MOLECULE_PROJECT_DIRECTORY": str(PROJECT), "MOLECULE_SCENARIO_DIRECTORY": str(scenario)}
+    return [re.sub(r"\$\{(\w+)\}", lambda name: places[name[1]], argument) for argument in arguments]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run of ansible-playbook came to: return code, whole output, and its recap per host."""
+
+    code: int
+    output: str
+    seconds: float
+
+    def recap(self, field: str) -> dict[str, int]:
+        """Return one number of the recap (``ok``, ``changed``, ``failed``, ...) for each host."""
+        place = ("ok", "changed", "unreachable", "failed", "skipped").index(field)
+        return {row[0]: int(row[1 + place]) for row in RECAP.findall(self.output)}
+
+    @property
+    def changed(self) -> int:
+        """Number of changed tasks over all hosts."""
+        return sum(self.recap("changed").values())
+
+
+@pytest.fixture(scope="session")
+def inventory() -> dict:
+    """The scenario's inventory as ``ansible-inventory --list`` prints it."""
+    command = ["ansible-inventory", *inventory_arguments(), "--list"]
+    return json.loads(subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture(scope="session")
+def groups(inventory) -> dict[str, list[str]]:
+    """Host names by group."""
+    return {name: group["hosts"] for name, group in inventory.items() if name != "_meta" and "hosts" in group}
+
+
+@pytest.fixture(scope="session")
+def addresses(inventory) -> dict[str, str]:
+    """Address of each host."""
+    return {name: values["ansible_host"] for name, values in inventory["_meta"]["hostvars"].items()}
+
+
+@pytest.fixture(scope="session")
+def hosts(addresses) -> dict:
+    """A testinfra connection to each host, over the same SSH that Ansible uses, with sudo."""
+    key, known = PROJECT / ".local/ssh/id_ed25519", PROJECT / ".local/known_hosts"
+    return {
+        name: testinfra.get_host(
+            f"ssh://ansible@{address}", sudo=True, ssh_identity_file=str(key), ssh_extra_args=f"-o UserKnownHostsFile={known}"
+        )
+        for name, address in addresses.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def get():
+    """Return a function that sends one GET and returns the response: ``get("http://...", host="www.foobar.com")``."""
+
+    def send(url: str, host: str = "www.foobar.com", **arguments) -> requests.Response:
+        headers = {"Host": host, **arguments.pop("headers", {})}
+        return requests.get(url, headers=headers, timeout=5, allow_redirects=False, **arguments)
+
+    return send
+
+
+@pytest.fixture(scope="session")
+def playbook():
+    """Return a function that runs a playbook file against the scenario's hosts: ``playbook(path, "--check", secret=1)``."""
+
+    def run(path: Path | str, *arguments: str, **variables) -> Run:
+        command = ["ansible-playbook", *inventory_arguments(), *arguments]
+        if variables:
+            command += ["--extra-vars", json.dumps(variables)]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+        start = time.monotonic()
+        done = subprocess.run([*command, str(path)], cwd=PROJECT, env=environment, capture_output=True, text=True)
+        return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+    return run
+
+
+@pytest.fixture
+def role(playbook, tmp_path):
+    """Return a function that applies one role of the collection: ``role("nginx", "--check", nginx_sites=[...])``."""
+
+    def run(name: str, *arguments: str, **variables) -> Run:
+        plays = [{"hosts": "all", "become": True, "roles": [{"role": f"foobar.web_infrastructure.{name}"}]}]
+        path = tmp_path / "converge.yml"
+        path.write_text(yaml.safe_dump(plays))
+        return playbook(path, *arguments, **variables)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def eventually():
+    """Return a function that asks again until the answer is true, and fails with the last answer after ``seconds``."""
+
+    def wait(question, seconds: float = 20, pause: float = 0.2):
+        end, answer = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            try:
+                answer = question()
+            except (requests.RequestException, AssertionError) as problem:
+                answer = None
+                last = problem
+            else:
+                last = answer
+            if answer:
+                return answer
+            time.sleep(pause)
+        pytest.fail(f"not true after {seconds} s; last answer: {last!r}")
+
+    return wait
