@@ -1,6 +1,7 @@
 # make up / make down: a stage in local containers.  make test: everything CI runs.  The rest are parts of these.
 STAGE ?= 3-scale_up
 SCENARIO ?= default
+PARTS ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: up down setup lint unit molecule test docs build lock
@@ -17,7 +18,7 @@ unit: setup
 molecule: setup
 	tools/local scenario $(SCENARIO)
 test:      ## lint, unit tests, every scenario, the packaged collection
-	tools/test
+	tools/test $(PARTS)
 docs: setup ## write what is generated: variable tables and diagrams
 	tools/docs
 build: setup

@@ -6,8 +6,11 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,77 @@ class Run:
         return sum(self.recap("changed").values())
 
 
+@dataclass
+class RequestLoop:
+    """A visitor who asks again and again, each time over a new connection, while something happens to the site.
+
+    Args:
+        ask: sends one request and returns its response; an exception or a status >= 400 counts as a failure.
+        pause: seconds between two requests.
+    """
+
+    ask: Callable[[], requests.Response]
+    pause: float = 0.02
+    answered: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> RequestLoop:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self.wait_for_answers(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.ask().raise_for_status()
+            except requests.RequestException as problem:
+                self.failed.append(f"{time.monotonic():.2f} {problem}")
+            else:
+                self.answered.append(time.monotonic())
+            self._stop.wait(self.pause)
+
+    def wait_for_answers(self, number: int, seconds: float = 60) -> None:
+        """Go on when ``number`` more requests were answered; fail when that takes longer than ``seconds``."""
+        wanted, end = len(self.answered) + number, time.monotonic() + seconds
+        while len(self.answered) < wanted:
+            assert time.monotonic() < end, f"no {number} answers within {seconds} s; failures: {self.failed[-3:]}"
+            time.sleep(0.02)
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds between the two neighbouring answers that lie furthest apart."""
+        return max(later - earlier for earlier, later in zip(self.answered, self.answered[1:], strict=False))
+
+    def report(self, what: str) -> None:
+        """Print the figures of the loop, for the log of the run."""
+        print(
+            f"FIGURE {what}: longest gap {self.longest_gap * 1000:.0f} ms, "
+            f"{len(self.failed)} failed of {len(self.answered) + len(self.failed)} requests"
+        )
+
+
+@pytest.fixture(scope="session")
+def request_loop():
+    """The class RequestLoop, used as a context manager around what may not be noticed."""
+    return RequestLoop
+
+
+@pytest.fixture(scope="session")
+def docker():
+    """Return a function that runs one docker command and returns what it prints: ``docker("kill", "foobar-web1")``."""
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def inventory() -> dict:
     """The scenario's inventory as ``ansible-inventory --list`` prints it."""
@@ -72,7 +146,10 @@ def hosts(addresses) -> dict:
     key, known = PROJECT / ".local/ssh/id_ed25519", PROJECT / ".local/known_hosts"
     return {
         name: testinfra.get_host(
-            f"ssh://ansible@{address}", sudo=True, ssh_identity_file=str(key), ssh_extra_args=f"-o UserKnownHostsFile={known}"
+            f"ssh://ansible@{address}",
+            sudo=True,
+            ssh_identity_file=str(key),
+            ssh_extra_args=f"-o UserKnownHostsFile={known}",
         )
         for name, address in addresses.items()
     }
@@ -138,3 +215,48 @@ def eventually():
         pytest.fail(f"not true after {seconds} s; last answer: {last!r}")
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def site(inventory) -> dict:
+    """The site's variables (site_domain, site_vip, ...) as the hosts of a stage have them."""
+    return next(iter(inventory["_meta"]["hostvars"].values()))
+
+
+@pytest.fixture(scope="session")
+def url(site, groups, addresses) -> str:
+    """Where visitors of a stage go: the shared address, or the only web server."""
+    return f"http://{site.get('site_vip') or addresses[groups['webservers'][0]]}"
+
+
+@pytest.fixture(scope="session")
+def sign(url, site):
+    """Return a function that writes one entry through the site and returns the entry's id."""
+
+    def write(message: str) -> str:
+        entry = {"id": str(uuid.uuid4()), "author": "molecule", "message": message}
+        answer = requests.post(f"{url}/api/entries", json=entry, headers={"Host": site["site_domain"]}, timeout=5)
+        assert answer.status_code in (200, 201), answer.text
+        return entry["id"]
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def stored(get, url):
+    """Return a function that says whether an entry can be read through the site."""
+    return lambda entry: entry in [row["id"] for row in get(f"{url}/api/entries").json()]
+
+
+@pytest.fixture(scope="session")
+def typed():
+    """Return a function that runs a command line in the checkout exactly as an operator types it."""
+
+    def run(command: str) -> Run:
+        own = ("ANSIBLE_", "MOLECULE_")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+        start = time.monotonic()
+        done = subprocess.run(command.split(), cwd=PROJECT, env=environment, capture_output=True, text=True)
+        return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+    return run

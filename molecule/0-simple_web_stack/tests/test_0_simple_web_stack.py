@@ -1,0 +1,73 @@
+"""One server that does everything, as its visitors and its operator meet it."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import PROJECT
+
+PLAYBOOK = PROJECT / "playbooks/0-simple_web_stack.yml"
+SERVER = "foobar-server1"
+
+
+def test_the_page_names_the_server_and_no_balancer(get, url):
+    page = get(url).text
+    assert page.count(SERVER) >= 2
+    assert "foobar-lb" not in page
+
+
+def test_a_row_survives_the_restart_of_every_service(hosts, sign, stored, eventually, get, url):
+    entry = sign("written before the restart")
+    hosts[SERVER].check_output("systemctl restart mysql guestbook nginx")
+    eventually(lambda: get(f"{url}/health").status_code == 200, seconds=40)
+    assert stored(entry)
+
+
+def test_a_row_survives_the_restart_of_the_machine(hosts, sign, stored, eventually, get, url, docker):
+    entry = sign("written before the reboot")
+    docker("restart", "--time", "20", SERVER)
+    eventually(lambda: get(f"{url}/health").status_code == 200, seconds=60)
+    assert stored(entry)
+
+
+def test_only_the_web_server_and_ssh_listen_outside(hosts):
+    listeners = hosts[SERVER].check_output("ss -Hltn").splitlines()
+    outside = {
+        line.split()[3].rpartition(":")[2] for line in listeners if not line.split()[3].startswith(("127.", "[::1]"))
+    }
+    assert outside == {"22", "80"}
+
+
+def test_a_forged_client_address_is_dropped(get, url):
+    page = get(url, headers={"X-Forwarded-For": "203.0.113.66", "X-Served-By-Web": "forged-web"}).text
+    assert "203.0.113.66" not in page
+    assert "forged-web" not in page
+    assert "198.18.0.1" in page
+
+
+@pytest.mark.parametrize("arguments", ["", " --check --diff"])
+def test_the_playbook_as_typed_changes_nothing(typed, addresses, arguments):
+    run = typed(f"ansible-playbook -i inventories/0-simple_web_stack playbooks/0-simple_web_stack.yml{arguments}")
+    assert run.code == 0, run.output
+    assert run.recap("changed") == dict.fromkeys(addresses, 0), run.output
+    print(f"FIGURE unchanged run{arguments}: {run.seconds:.1f} s, {run.recap('ok')}")
+
+
+def test_no_secret_is_one_clear_error(playbook, get, url):
+    run = playbook(PLAYBOOK, site_database_password="")
+    assert run.code != 0
+    assert "site_database_password" in run.output
+    assert "TASK [foobar.web_infrastructure.mysql_replication" not in run.output
+    assert get(url).status_code == 200
+
+
+def test_an_application_that_does_not_import_leaves_the_site_up(playbook, tmp_path, get, url):
+    (tmp_path / "broken.py").write_text("import a_module_that_nobody_has\n")
+    source = {"type": "directory", "path": str(tmp_path)}
+    before = get(f"{url}/version").json()["release"]
+    run = playbook(PLAYBOOK, gunicorn_flask_source=source, gunicorn_flask_wsgi="broken:app")
+    assert run.code != 0
+    assert "a_module_that_nobody_has" in run.output
+    assert get(url).status_code == 200
+    assert get(f"{url}/version").json()["release"] == before
+    healed = playbook(PLAYBOOK)
+    assert healed.code == 0, healed.output

@@ -1,0 +1,163 @@
+"""The whole stage, as its visitors, its operator and its enemies meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from conftest import PROJECT, Run
+
+PLAYBOOK = PROJECT / "playbooks/3-scale_up.yml"
+SERVICES = {
+    "databases": ["mysql"],
+    "appservers": ["guestbook"],
+    "webservers": ["nginx"],
+    "loadbalancers": ["haproxy", "keepalived"],
+}
+
+
+def holders(hosts, groups, site) -> list[str]:
+    """Names of the balancers that have the VIP."""
+    return [
+        name for name in groups["loadbalancers"] if f" {site['site_vip']}/" in hosts[name].check_output("ip -4 addr")
+    ]
+
+
+def names_on(page: str, kind: str) -> set[str]:
+    return set(re.findall(rf"foobar-{kind}\d", page))
+
+
+def all_servers_up(hosts, name: str) -> bool:
+    """Whether the balancer ``name`` sees every server of every backend up, asked over its runtime socket."""
+    states = hosts[name].check_output("curl -sf 'http://127.0.0.1:8404/stats;csv'").splitlines()
+    rows = [row.split(",") for row in states if not row.startswith("#")]
+    servers = [row[17] for row in rows if row[1] not in ("FRONTEND", "BACKEND") and row[0] in ("web", "app")]
+    return len(servers) == 4 and all(state.startswith("UP") for state in servers)
+
+
+def test_the_page_names_every_server_of_both_tiers(get, url):
+    pages = [get(url).text for _ in range(12)]
+    assert names_on("".join(pages), "web") == {"foobar-web1", "foobar-web2"}
+    assert names_on("".join(pages), "app") == {"foobar-app1", "foobar-app2"}
+    assert all(len(names_on(page, "web")) == len(names_on(page, "app")) == 1 for page in pages)
+    assert all(names_on(page, "db") == {"foobar-db1"} for page in pages)
+
+
+def test_static_files_are_answered_by_the_web_tier_alone(get, url, hosts, groups):
+    for name in groups["appservers"]:
+        hosts[name].check_output("systemctl stop guestbook.socket guestbook.service")
+    try:
+        answer = get(f"{url}/static/style.css")
+        assert answer.status_code == 200
+        assert "max-age" in answer.headers["Cache-Control"]
+        assert get(url).status_code == 503
+    finally:
+        for name in groups["appservers"]:
+            hosts[name].check_output("systemctl start guestbook.socket guestbook.service")
+
+
+def test_every_balancer_sees_every_server(hosts, groups, eventually):
+    for name in groups["loadbalancers"]:
+        eventually(lambda name=name: all_servers_up(hosts, name))
+
+
+def test_a_forged_client_address_is_dropped(get, url):
+    page = get(url, headers={"X-Forwarded-For": "203.0.113.66", "X-Served-By-Balancer": "forged-balancer"}).text
+    assert "203.0.113.66" not in page
+    assert "forged-balancer" not in page
+    assert "198.18.0.1" in page
+
+
+def test_the_way_to_the_application_tier_is_for_web_servers_only(get, site):
+    assert get(f"http://{site['site_vip']}:{site['site_app_port']}/").status_code == 403
+
+
+def test_a_row_survives_the_restart_of_every_service(hosts, groups, sign, stored, eventually, get, url):
+    entry = sign("written before the restart")
+    for group, services in SERVICES.items():
+        for name in groups[group]:
+            hosts[name].check_output(f"systemctl restart {' '.join(services)}")
+    eventually(lambda: get(f"{url}/health").status_code == 200, seconds=40)
+    eventually(lambda: stored(entry))
+
+
+@pytest.mark.parametrize("arguments", ["", " --check --diff"])
+def test_the_playbook_as_typed_changes_nothing(typed, addresses, arguments):
+    run = typed(f"ansible-playbook playbooks/3-scale_up.yml{arguments}")
+    assert run.code == 0, run.output
+    assert run.recap("changed") == dict.fromkeys(addresses, 0), run.output
+    print(f"FIGURE unchanged run{arguments}: {run.seconds:.1f} s, {run.recap('ok')}")
+
+
+@pytest.mark.parametrize(
+    ("tier", "seconds"), [("loadbalancers", 3), ("webservers", 4), ("appservers", 4)], ids=["vip", "web", "app"]
+)
+def test_the_site_goes_on_when_a_machine_dies(
+    tier, seconds, hosts, groups, site, url, get, docker, request_loop, eventually
+):
+    victim = holders(hosts, groups, site)[0] if tier == "loadbalancers" else groups[tier][0]
+    survivors = [name for name in groups["loadbalancers"] if name != victim]
+    with request_loop(lambda: get(url)) as loop:
+        docker("kill", victim)
+        loop.wait_for_answers(100)
+        docker("start", victim)
+        eventually(lambda: hosts[victim].run("systemctl is-system-running").stdout.strip() == "running", seconds=60)
+        eventually(lambda: all_servers_up(hosts, survivors[0]), seconds=60)
+        loop.wait_for_answers(50)
+    loop.report(f"death of {victim} ({tier})")
+    assert loop.longest_gap < seconds
+    # Back and whole without a run of Ansible, and exactly one balancer has the address.
+    for name in groups["loadbalancers"]:
+        eventually(lambda name=name: all_servers_up(hosts, name), seconds=30)
+    assert len(holders(hosts, groups, site)) == 1
+
+
+def test_mistakes_are_reported_together_before_any_host_is_touched(playbook, get, url, site):
+    run = playbook(
+        PLAYBOOK, site_vip="198.18.0.21", site_http_port=99999, site_database_password="", nginx_sitez=[], foo="bar"
+    )
+    assert run.code != 0
+    for wrong in (
+        "site_vip",
+        "foobar-web1",
+        "site_http_port",
+        "99999",
+        "site_database_password",
+        "nginx_sitez",
+        "nginx_sites",
+    ):
+        assert wrong in run.output
+    assert "PLAY [Keep the data in MySQL]" not in run.output
+    assert get(url).status_code == 200
+
+
+def test_the_packaged_collection_runs_by_name_from_an_empty_directory(tmp_path, addresses):
+    subprocess.run([PROJECT / "tools/package", "--build-only"], check=True, capture_output=True)
+    archive = next((PROJECT / ".local/dist").glob("*.tar.gz"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "MOLECULE_"))}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(tmp_path / "collections")
+    environment["ANSIBLE_INJECT_FACT_VARS"] = "false"
+
+    def run(*command: str) -> Run:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Run(done.returncode, done.stdout, 0)
+
+    run("ansible-galaxy", "collection", "install", str(archive), "--no-deps", "-p", str(tmp_path / "collections"))
+    connection = {
+        "ansible_ssh_private_key_file": str(PROJECT / ".local/ssh/id_ed25519"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={PROJECT / '.local/known_hosts'}",
+    }
+    installed = tmp_path / "collections/ansible_collections/foobar/web_infrastructure"
+    converge = run(
+        "ansible-playbook",
+        "foobar.web_infrastructure.scale_up",
+        "--check",
+        f"--inventory={installed / 'inventories/3-scale_up'}",
+        f"--extra-vars=@{PROJECT / 'inventories/3-scale_up/group_vars/all/secrets.yml'}",
+        f"--extra-vars={json.dumps(connection)}",
+    )
+    assert converge.recap("changed") == dict.fromkeys(addresses, 0), converge.output
