@@ -23,7 +23,7 @@ RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+f
 
 
 def inventory_arguments() -> list[str]:
-    """The ``--inventory`` arguments of the running scenario, as its molecule.yml and the base configuration give them."""
+    """The ``--inventory`` arguments that the running scenario's configuration gives to Ansible."""
     scenario = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
     config = yaml.safe_load(Path(os.environ["MOLECULE_FILE"]).read_text())
     arguments = config["ansible"]["executor"]["args"]["ansible_playbook"]
@@ -168,7 +168,7 @@ def get():
 
 @pytest.fixture(scope="session")
 def playbook():
-    """Return a function that runs a playbook file against the scenario's hosts: ``playbook(path, "--check", secret=1)``."""
+    """Return a function that runs a playbook against the scenario's hosts: ``playbook(path, "--check", secret=1)``."""
 
     def run(path: Path | str, *arguments: str, **variables) -> Run:
         command = ["ansible-playbook", *inventory_arguments(), *arguments]

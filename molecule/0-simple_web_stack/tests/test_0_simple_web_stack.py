@@ -30,10 +30,8 @@ def test_a_row_survives_the_restart_of_the_machine(hosts, sign, stored, eventual
 
 
 def test_only_the_web_server_and_ssh_listen_outside(hosts):
-    listeners = hosts[SERVER].check_output("ss -Hltn").splitlines()
-    outside = {
-        line.split()[3].rpartition(":")[2] for line in listeners if not line.split()[3].startswith(("127.", "[::1]"))
-    }
+    listeners = [line.split()[3] for line in hosts[SERVER].check_output("ss -Hltn").splitlines()]
+    outside = {place.rpartition(":")[2] for place in listeners if not place.startswith(("127.", "[::1]"))}
     assert outside == {"22", "80"}
 
 

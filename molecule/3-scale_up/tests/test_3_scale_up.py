@@ -116,19 +116,10 @@ def test_the_site_goes_on_when_a_machine_dies(
 
 
 def test_mistakes_are_reported_together_before_any_host_is_touched(playbook, get, url, site):
-    run = playbook(
-        PLAYBOOK, site_vip="198.18.0.21", site_http_port=99999, site_database_password="", nginx_sitez=[], foo="bar"
-    )
+    run = playbook(PLAYBOOK, site_vip="198.18.0.21", site_http_port=99999, site_database_password="", nginx_sitez=[])
     assert run.code != 0
-    for wrong in (
-        "site_vip",
-        "foobar-web1",
-        "site_http_port",
-        "99999",
-        "site_database_password",
-        "nginx_sitez",
-        "nginx_sites",
-    ):
+    wrongs = "site_vip foobar-web1 site_http_port 99999 site_database_password nginx_sitez nginx_sites"
+    for wrong in wrongs.split():
         assert wrong in run.output
     assert "PLAY [Keep the data in MySQL]" not in run.output
     assert get(url).status_code == 200
