@@ -50,7 +50,7 @@ def test_static_files_are_answered_by_the_web_tier_alone(get, url, hosts, groups
     for name in groups["appservers"]:
         hosts[name].check_output("systemctl stop guestbook.socket guestbook.service")
     try:
-        answer = get(f"{url}/static/style.css")
+        answer = get(f"{url}/static/site.css")
         assert answer.status_code == 200
         assert "max-age" in answer.headers["Cache-Control"]
         assert get(url).status_code == 503
