@@ -1,0 +1,126 @@
+"""The way to the database: an engine that writes and one that reads, which may be the same."""
+
+import socket
+import ssl
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from flask import current_app
+from sqlalchemy.engine import Connection, Engine, RowMapping, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, InternalError, OperationalError, TimeoutError
+
+AWAY = (InterfaceError, InternalError, OperationalError, TimeoutError)
+MIGRATIONS = Path(__file__).parent / "migrations"
+PATIENCE = 2  # seconds; a web server, a balancer and a person wait behind every query
+
+ENTRIES = sa.Table(
+    "entries",
+    sa.MetaData(),
+    sa.Column("id", sa.String(36)),
+    sa.Column("author", sa.String(60)),
+    sa.Column("message", sa.String(1000)),
+    sa.Column("created_at", sa.DateTime),
+)
+
+
+@dataclass(frozen=True)
+class Databases:
+    write: Engine
+    read: Engine
+
+    def by_name(self) -> dict[str, Engine]:
+        if self.read is self.write:
+            return {"database": self.write}
+        return {"write database": self.write, "read database": self.read}
+
+
+def connect(environment: Mapping[str, str]) -> Databases:
+    write, read = environment.get("WRITE_DATABASE_URL"), environment.get("READ_DATABASE_URL")
+    engine = engine_of("WRITE_DATABASE_URL", write)
+    return Databases(engine, engine if not read or read == write else engine_of("READ_DATABASE_URL", read))
+
+
+def engine_of(name: str, value: str | None, patience: int = PATIENCE) -> Engine:
+    """The engine of a URL. No message repeats the URL: it holds the password."""
+    example = "mysql+pymysql://user:password@host/name or sqlite:///file"
+    if not value:
+        raise RuntimeError(f"{name} is not set; give the URL of the database, like {example}")
+    try:
+        url = make_url(value)
+    except (ArgumentError, ValueError):
+        raise RuntimeError(f"{name} is not a URL; it must look like {example}") from None
+    if url.drivername == "sqlite":
+        return sa.create_engine(url)
+    if url.drivername != "mysql+pymysql":
+        raise RuntimeError(f"{name} begins with {url.drivername}://; it must look like {example}")
+    arguments = {"connect_timeout": PATIENCE, "read_timeout": patience, "write_timeout": patience}
+    mode, ca = url.query.get("tls"), url.query.get("ca")
+    if mode is not None:
+        arguments["ssl"] = tls(name, mode, ca)
+    return sa.create_engine(
+        url.difference_update_query(["tls", "ca"]),
+        connect_args=arguments,
+        pool_pre_ping=True,
+        pool_recycle=300,
+        pool_timeout=PATIENCE,
+    )
+
+
+def tls(name: str, mode: object, ca: object) -> ssl.SSLContext:
+    if mode == "required":
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    if mode == "verify" and isinstance(ca, str):
+        try:
+            return ssl.create_default_context(cafile=ca)
+        except OSError as error:
+            raise RuntimeError(f"{name} names the CA file {ca}, which cannot be used: {error}") from None
+    raise RuntimeError(f"{name} has a wrong TLS mode; it must end with ?tls=required or ?tls=verify&ca=/path/to/ca.pem")
+
+
+def log_away(error: Exception) -> None:
+    """One line without the statement, which holds what people wrote."""
+    current_app.logger.error("The database is away: %s", " ".join(str(getattr(error, "orig", error)).split()))
+
+
+def server(connection: Connection) -> tuple[str, str]:
+    """The host and the product that hold the data."""
+    if connection.dialect.name == "sqlite":
+        return socket.gethostname(), "SQLite"
+    return str(connection.scalar(sa.text("SELECT @@hostname"))), "MySQL"
+
+
+def pending(connection: Connection) -> list[str]:
+    """The migrations that this release has and the database has not."""
+    applied: set[str] = set()
+    if sa.inspect(connection).has_table("schema_migrations"):
+        applied.update(connection.scalars(sa.text("SELECT name FROM schema_migrations")))
+    return sorted(path.name for path in MIGRATIONS.glob("*.sql") if path.name not in applied)
+
+
+def latest(connection: Connection, limit: int) -> Sequence[RowMapping]:
+    query = sa.select(ENTRIES).order_by(ENTRIES.c.created_at.desc(), ENTRIES.c.id.desc()).limit(limit)
+    return connection.execute(query).mappings().all()
+
+
+def store(engine: Engine, id: uuid.UUID, author: str, message: str) -> tuple[Mapping, bool]:
+    """Store an entry once: who sends the same id again gets the stored entry, and False."""
+    entry = {
+        "id": str(id),
+        "author": author,
+        "message": message,
+        "created_at": datetime.now(UTC).replace(tzinfo=None),
+    }
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.insert(ENTRIES), entry)
+    except IntegrityError:
+        with engine.connect() as connection:
+            return connection.execute(sa.select(ENTRIES).where(ENTRIES.c.id == str(id))).mappings().one(), False
+    return entry, True
