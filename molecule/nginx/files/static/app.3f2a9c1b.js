@@ -1,0 +1,1 @@
+"a script whose name tells its content";

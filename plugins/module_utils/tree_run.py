@@ -1,0 +1,304 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One run of config_tree on the target, from the arguments to the result."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_swap as steps
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import ConfigTreeError
+
+# Cron jobs and some sudo rules leave the sbin directories out.
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
+# The namespace keeps the mount from everybody else and ends with the command. Read-only: both trees share files.
+IN_STAGED = [
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "sh",
+    "-c",
+    'mount -o bind,ro "$0" "$1" && shift && exec "$@"',
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended; `said` is fit to be shown."""
+
+    ok: bool
+    said: str
+
+
+def run_command(argv: Sequence[str], timeout: int) -> Outcome:
+    """A service that the command leaves behind may keep its output open, so that goes to a file instead of a pipe."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
+            env=os.environ | {"PATH": PATH},
+        )
+        try:
+            code = process.wait(timeout)
+            ended = "" if code == 0 else f"(exit code {code})"
+        except subprocess.TimeoutExpired:
+            code = None
+            ended = f"(killed after {timeout} s)"
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip()
+    return Outcome(code == 0, f"{said} {ended}".strip())
+
+
+class Run:
+    """The arguments made fit for use, and the course of a run."""
+
+    def __init__(self, params: Mapping[str, Any], check_mode: bool = False, want_diff: bool = False) -> None:
+        self.tree = steps.Tree(params["root"])
+        self.check = params["check"]
+        self.apply = params["apply"]
+        self.timeout = params["timeout"]
+        self.absent = params["absent"]
+        self.check_mode = check_mode
+        self.want_diff = want_diff
+        self.warnings: list[str] = []
+        self.outputs: dict[str, str] = {}
+        self.secrets: list[bytes] = []
+        contents = model.unpack(params["_contents"])
+        self.wanted = {file["path"]: self._wanted(file, contents[file["path"]]) for file in params["files"]}
+        directory = {"owner": params["owner"], "group": params["group"], "mode": params["directory_mode"]}
+        self.directory = self._wanted(directory, b"")
+
+    def execute(self) -> dict[str, Any]:
+        with nullcontext() if self.check_mode else steps.exclusive(self.tree.root):
+            if not self.check_mode:
+                steps.finish_adoption(self.tree)
+            steps.refuse_unsuitable(self.tree)
+            pending = self.tree.pending() if self.check_mode else steps.heal(self.tree)
+            self._compare()
+            result = self._result(pending)
+            if self.check_mode or not result["changed"]:
+                return result
+            self._find_commands()
+            if self.plan.changed:
+                self._put_in_place()
+            else:
+                self._check_live()
+            self._apply()
+            return result | self.outputs
+
+    # --- comparing
+
+    def _wanted(self, file: Mapping[str, Any], content: bytes) -> model.Wanted:
+        return model.Wanted(
+            content=content,
+            mode=int(file["mode"], 8),
+            uid=self._id(file["owner"], "user", lambda name: pwd.getpwnam(name).pw_uid),
+            gid=self._id(file["group"], "group", lambda name: grp.getgrnam(name).gr_gid),
+            secret=file.get("secret", False),
+        )
+
+    def _id(self, name: str, kind: str, lookup: Callable[[str], int]) -> int | None:
+        if name.isdecimal():
+            return int(name)
+        try:
+            return lookup(name)
+        except KeyError:
+            # In check mode an earlier task may only have promised to create it.
+            if self.check_mode:
+                return None
+            raise ConfigTreeError(
+                f"{self.tree.root}: there is no {kind} '{name}' on this host; create it first"
+            ) from None
+
+    def _compare(self) -> None:
+        tree = self.tree
+        self.live = steps.scan(tree.root)
+        try:
+            self.manifest = steps.load_manifest(tree.root)
+        except ValueError as error:
+            self.manifest = None
+            self.warnings.append(
+                f"{tree.root / model.MANIFEST} is damaged ({error}) and written anew; unlisted files stay"
+            )
+        try:
+            self.plan = model.make_plan(
+                self.wanted, self.live, self.manifest, self.absent, self.directory, self._same_content
+            )
+        except ConfigTreeError as error:
+            raise ConfigTreeError(f"{tree.root}: {error}") from None
+        once_secret = self.manifest.secret if self.manifest else frozenset()
+        self.secrets = [file.content for file in self.wanted.values() if file.secret]
+        self.secrets += [steps.read_live(tree.root, path, self.live or {}) or b"" for path in once_secret]
+
+    def _same_content(self, path: str, file: model.Wanted) -> bool:
+        if self.live is None or self.live[path].size != len(file.content):
+            return False
+        return (self.tree.root / path).read_bytes() == file.content
+
+    def _result(self, pending: bool) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "changed": self.plan.changed or pending,
+            "added": sorted(self.plan.added),
+            "changed_files": sorted(self.plan.altered),
+            "removed": sorted(self.plan.removed),
+            "restored_pending": pending,
+        }
+        if self.want_diff:
+            result["diff"] = list(self._diffs())
+        return result
+
+    def _diffs(self):
+        live, plan, root = self.live or {}, self.plan, self.tree.root
+        for path in sorted(plan.written | plan.removed):
+            before = steps.read_live(root, path, live)
+            file = self.wanted.get(path)
+            after = file.content if file else None
+            if before != after:
+                yield model.file_diff(str(root / path), before, after, *self._hidden(path, file))
+        for path in sorted(plan.altered | plan.altered_directories):
+            wish = self.wanted.get(path, self.directory)
+            old, new = _attributes(live[path]), _attributes(wish)
+            if old != new:
+                yield model.attribute_diff(str(root / path), old, new)
+        for path in sorted(plan.new_directories):
+            yield model.attribute_diff(str(root / path), "missing", _attributes(self.directory))
+
+    def _hidden(self, path: str, file: model.Wanted | None) -> tuple[bool, bool]:
+        """Hide what is secret, what once was, and what somebody else keeps from others."""
+        entry = (self.live or {}).get(path)
+        managed = self.manifest is not None and path in self.manifest.files
+        secret = (file is not None and file.secret) or (self.manifest is not None and path in self.manifest.secret)
+        private = entry is not None and not managed and not entry.mode & 0o004
+        return secret or private, secret
+
+    # --- changing
+
+    def _find_commands(self) -> None:
+        for what, argv in (("check", self.check), ("apply", self.apply)):
+            if not argv or argv[0].startswith(f"{self.tree.root}/") or shutil.which(argv[0], path=PATH):
+                continue
+            raise ConfigTreeError(
+                f"{self.tree.root}: {what}: there is no command '{argv[0]}' on this host; nothing has changed"
+            )
+
+    def _put_in_place(self) -> None:
+        tree = self.tree
+        try:
+            steps.stage(tree, self.plan, self.wanted, self.live, self.directory)
+            self._check_staged()
+            now = steps.scan(tree.root)
+            if not (now is None if self.live is None else model.same_tree(self.live, now, self.plan)):
+                raise ConfigTreeError(
+                    f"{tree.root} was changed by somebody else during this run; that stays, ours is not made: run again"
+                )
+            steps.swap(tree, existed=self.live is not None)
+        except (ConfigTreeError, OSError):
+            steps.sort_out_staged(tree)
+            raise
+
+    def _check_staged(self) -> None:
+        if not self.check:
+            return
+        root = self.tree.root
+        made = not root.exists()
+        if made:
+            root.mkdir(mode=0o755)  # only to have something to mount on
+        try:
+            prefix = [*IN_STAGED, str(self.tree.staged), str(root)]
+            outcome = run_command([*prefix, *self.check], self.timeout)
+            if not outcome.ok and not (probe := run_command([*prefix, "true"], self.timeout)).ok:
+                raise ConfigTreeError(
+                    f"{root}: the new tree cannot be mounted for its check: {probe.said}; nothing has changed"
+                )
+        finally:
+            if made:
+                root.rmdir()
+        self._note("check_output", outcome)
+        if not outcome.ok:
+            raise ConfigTreeError(
+                f"{root}: the new configuration was refused by {_quoted(self.check)}; the running one is untouched. "
+                f"It said: {self.outputs['check_output']}",
+                **self.outputs,
+            )
+
+    def _check_live(self) -> None:
+        """The tree is what it should be, but an earlier run could not finish it."""
+        if not self.check:
+            return
+        outcome = run_command(self.check, self.timeout)
+        self._note("check_output", outcome)
+        if not outcome.ok:
+            self._go_back(f"the configuration of an unfinished run is refused by {_quoted(self.check)}", "check_output")
+
+    def _apply(self) -> None:
+        if self.apply:
+            outcome = run_command(self.apply, self.timeout)
+            self._note("apply_output", outcome)
+            if not outcome.ok:
+                self._go_back(f"{_quoted(self.apply)} failed with the new configuration", "apply_output")
+        steps.confirm(self.tree)
+
+    def _go_back(self, reason: str, output: str) -> None:
+        root = self.tree.root
+        message = f"{root}: {reason}"
+        said = f"It said: {self.outputs[output]}"
+        if not steps.is_marked(root):
+            raise ConfigTreeError(f"{message}; it is the last one that worked, so it stays. {said}", **self.outputs)
+        if not steps.can_roll_back(self.tree):
+            steps.withdraw(self.tree)
+            raise ConfigTreeError(f"{message}; there was none before, so it is taken out again. {said}", **self.outputs)
+        steps.roll_back(self.tree)
+        again = run_command(self.apply, self.timeout) if self.apply else Outcome(True, "")
+        self._note("rollback_output", again)
+        if not again.ok:
+            raise ConfigTreeError(
+                f"{message}; the old one is back in place, but {_quoted(self.apply)} fails with it too: "
+                f"{self.outputs['rollback_output']}. {said}",
+                **self.outputs,
+            )
+        steps.confirm(self.tree)
+        raise ConfigTreeError(f"{message}; the old one is back in place and applied. {said}", **self.outputs)
+
+    def _note(self, key: str, outcome: Outcome) -> None:
+        known = [str(self.tree.root), *self.wanted, *self.check, *self.apply]
+        self.outputs[key] = model.tail(model.mask(outcome.said, self.secrets, known))
+
+
+def _attributes(wish: model.Entry | model.Wanted) -> str:
+    kind = f"{wish.kind} " if isinstance(wish, model.Entry) and wish.kind not in ("file", "dir") else ""
+    owner, group = ("unknown" if number is None else _name(number, lookup) for number, lookup in _ids(wish))
+    return f"{kind}{wish.mode:04o} {owner}:{group}"
+
+
+def _ids(wish: model.Entry | model.Wanted) -> tuple:
+    return (wish.uid, lambda uid: pwd.getpwuid(uid).pw_name), (wish.gid, lambda gid: grp.getgrgid(gid).gr_name)
+
+
+def _name(number: int, lookup: Callable[[int], str]) -> str:
+    try:
+        return lookup(number)
+    except KeyError:
+        return str(number)
+
+
+def _quoted(argv: Sequence[str]) -> str:
+    return f"`{shlex.join(argv)}`"

@@ -1,0 +1,239 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_tree
+short_description: Put a service's whole configuration in place as one transaction
+version_added: 0.1.0
+description:
+  - Renders templates on the controller and brings one directory of the target into the wanted state in one remote
+    execution.
+  - Nothing is written where nothing differs.
+  - Otherwise the next tree is built beside the live one, judged by the product's own check, and exchanged with the live
+    one in a single step, so that no process ever sees half of it. If O(apply) fails, the old tree comes back.
+  - Files that an earlier run put there and that are no longer listed are removed. Files of others are left alone, their
+    owners, ACLs and extended attributes included.
+  - A run that died is put in order by the next one. If it died before O(apply) had succeeded, the next run checks and
+    applies again, or goes back to the last tree that worked.
+options:
+  root:
+    description:
+      - Directory that is staged, checked and exchanged as a whole. Example V(/etc/nginx).
+      - It must not be a symbolic link or a mount point, or contain one. Missing parents are created.
+    type: str
+    required: true
+  files:
+    description:
+      - The files that must be there, each with exactly one of O(files[].src), O(files[].copy) and O(files[].content).
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description:
+          - Destination relative to O(root), without V(..). Example V(conf.d/site.conf).
+          - V(.) together with O(files[].copy) stands for O(root) itself.
+        type: str
+        required: true
+      src:
+        description:
+          - Template on the controller, found as M(ansible.builtin.template) finds it. Example V(nginx.conf.j2).
+          - Both C(trim_blocks) and C(lstrip_blocks) are on. A C(#jinja2:) header in the template can change that.
+        type: str
+      copy:
+        description:
+          - Local file, or local directory with all files below it, taken verbatim and found as M(ansible.builtin.copy)
+            finds it. Example V(pages/).
+          - Links are followed where they lead to another place in that directory.
+        type: str
+      content:
+        description:
+          - Literal text. Example V("vm.swappiness = 1").
+        type: raw
+      vars:
+        description:
+          - Additional variables for the template of this entry. Example C(port) with the value V(8080).
+        type: dict
+      owner:
+        description:
+          - Name or number of the file's owner. O(owner) if not given.
+        type: str
+      group:
+        description:
+          - Name or number of the file's group. O(group) if not given.
+        type: str
+      mode:
+        description:
+          - Mode of the file, a quoted octal number. Example V("0640").
+          - O(mode) if not given, for a secret without the rights of others.
+        type: raw
+      secret:
+        description:
+          - The contents never appear in a diff, in the result or in the invocation. Words of the file are masked in the
+            output of O(check) and O(apply).
+        type: bool
+        default: false
+  absent:
+    description:
+      - Files of others to remove for good, relative to O(root). Example V([sites-enabled/default]).
+    type: list
+    elements: str
+    default: []
+  owner:
+    description:
+      - Owner of O(root), of the directories made in it and of the files. Name or number.
+    type: str
+    default: root
+  group:
+    description:
+      - Group of the same. Name or number.
+    type: str
+    default: root
+  mode:
+    description:
+      - Mode of the files, a quoted octal number.
+    type: raw
+    default: "0644"
+  directory_mode:
+    description:
+      - Mode of O(root) and of the directories made in it, a quoted octal number.
+    type: raw
+    default: "0755"
+  check:
+    description:
+      - Command that judges the new tree before it becomes live, as a list of words. Example V([nginx, -t]).
+      - It runs in a mount namespace of its own in which the new tree is found at O(root), read-only.
+    type: list
+    elements: str
+    default: []
+  apply:
+    description:
+      - Command that makes the service use the new tree, as a list of words.
+        Example V([systemctl, reload-or-restart, nginx]).
+      - If it fails, the old tree comes back, the command runs again, and the task fails.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description:
+      - Seconds after which O(check) or O(apply) is killed and counts as failed.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    description: Predicts the change and its diff without writing anything. Neither O(check) nor O(apply) runs.
+    support: full
+  diff_mode:
+    description: Shows the text files that are not secret.
+    support: full
+  platform:
+    description: Linux with C(renameat2) and C(unshare), as root.
+    platforms: linux
+    support: full
+requirements:
+  - Python 3.11 or newer on the target
+notes:
+  - The trees live beside O(root) as C(.<name>.staged) and C(.<name>.previous), on the same filesystem, and are gone
+    when the task ends. O(root) gains the file C(.config_tree.json), which lists the managed paths.
+  - Commands do not run through a shell.
+author:
+  - Foobar Web Infrastructure contributors (@foobar)
+"""
+
+EXAMPLES = r"""
+- name: Configure nginx
+  foobar.web_infrastructure.config_tree:
+    root: /etc/nginx
+    files:
+      - path: nginx.conf
+        src: nginx.conf.j2
+      - path: conf.d/site.conf
+        src: site.conf.j2
+        vars:
+          site_port: 8080
+      - path: htpasswd
+        content: "{{ site_htpasswd }}"
+        group: www-data
+        mode: "0640"
+        secret: true
+      - path: snippets
+        copy: snippets
+    absent:
+      - sites-enabled/default
+    check: [nginx, -t]
+    apply: [systemctl, reload-or-restart, nginx]
+"""
+
+RETURN = r"""
+added:
+  description: Files that were missing.
+  returned: always
+  type: list
+  elements: str
+  sample: [conf.d/site.conf]
+changed_files:
+  description: Files whose content, owner, group, mode or kind differed.
+  returned: always
+  type: list
+  elements: str
+  sample: [nginx.conf]
+removed:
+  description: Files that are no longer listed, or listed under O(absent).
+  returned: always
+  type: list
+  elements: str
+  sample: [sites-enabled/default]
+restored_pending:
+  description: Whether an earlier run had ended before its O(apply) succeeded, and this one made up for it.
+  returned: always
+  type: bool
+  sample: false
+check_output:
+  description: Last lines of the output of O(check).
+  returned: when it ran
+  type: str
+  sample: "nginx: configuration file /etc/nginx/nginx.conf test is successful"
+apply_output:
+  description: Last lines of the output of O(apply).
+  returned: when it ran
+  type: str
+  sample: ""
+rollback_output:
+  description: Last lines of the output of O(apply) for the old tree.
+  returned: when O(apply) failed and the old tree came back
+  type: str
+  sample: ""
+"""
+
+import os  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_run  # noqa: E402
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=model.ARGUMENT_SPEC | {"_contents": {"type": "str", "required": True, "no_log": True}},
+        supports_check_mode=True,
+    )
+    if os.geteuid() != 0:
+        module.fail_json(
+            msg=f"{module.params['root']}: config_tree changes owners and mounts; run it as root (become: true)"
+        )
+    try:
+        run = tree_run.Run(module.params, check_mode=module.check_mode, want_diff=module._diff)
+        result = run.execute()
+    except model.ConfigTreeError as error:
+        module.fail_json(msg=str(error), **error.outputs)
+    except OSError as error:
+        module.fail_json(msg=f"{module.params['root']}: {error}")
+    for warning in run.warnings:
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1096 @@
+"""config_tree: what it decides, and what it leaves behind when it dies at any step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_run, tree_swap
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import ConfigTreeError
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change owners")
+PROJECT = Path(__file__).resolve().parents[2]
+ME = {"owner": str(os.geteuid()), "group": str(os.getegid())}
+
+
+# --- what it decides --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("/etc/passwd", "absolute"),
+        ("~/x", "absolute"),
+        ("../x", "climbs out"),
+        ("a/../../x", "climbs out"),
+        ("a//b", "write 'a/b'"),
+        ("./a", "write 'a'"),
+        ("a/", "write 'a'"),
+        ("", "empty"),
+        ("a\nb", "line break"),
+        (model.MANIFEST, "keeps for itself"),
+        (model.PENDING, "keeps for itself"),
+    ],
+)
+def test_a_path_that_is_not_below_root_is_refused(path, complaint):
+    with pytest.raises(ConfigTreeError, match=complaint):
+        model.check_path(path, "files, entry 1, path")
+
+
+@pytest.mark.parametrize("path", ["a", "a/b.conf", ".hidden", "a..b", "with space"])
+def test_a_path_below_root_is_taken(path):
+    assert model.check_path(path, "path") == path
+
+
+@pytest.mark.parametrize(("value", "mode"), [("0644", 0o644), ("644", 0o644), ("2750", 0o2750)])
+def test_a_quoted_mode_is_understood(value, mode):
+    assert model.parse_mode(value, "mode") == mode
+
+
+@pytest.mark.parametrize("value", [420, 644, "u=rw", "0999", "", None, "00644", "0o644"])
+def test_any_other_mode_is_refused(value):
+    with pytest.raises(ConfigTreeError, match="quoted octal"):
+        model.parse_mode(value, "mode")
+
+
+@pytest.mark.parametrize("root", ["etc/nginx", "/", "/etc", "/etc/../nginx/x", ""])
+def test_a_root_that_is_not_a_directory_of_its_own_is_refused(root):
+    with pytest.raises(ConfigTreeError, match="at least two levels"):
+        model.check_root(root)
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"path": "a"}, "it has none of them"),
+        ({"path": "a", "src": "x", "content": ""}, "it has src and content"),
+        ({"path": "a", "content": {"b": 1}}, "content must be a string, not dict"),
+        ({"path": "a", "content": "", "vars": {"b": 1}}, "vars are for a template"),
+        ({"path": "a", "content": "", "mode": 420}, "quoted octal"),
+        ({"path": "a", "content": "", "mode": "0644", "secret": True}, "mode 0644 is not"),
+        ({"path": ".", "content": ""}, "only a copy of a directory"),
+    ],
+)
+def test_a_bad_entry_is_named(entry, complaint):
+    with pytest.raises(ConfigTreeError, match=complaint) as error:
+        model.check_entries([{"path": "good", "content": ""}, entry])
+    assert "entry 2" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("paths", "absent", "complaint"),
+    [
+        (["a", "a"], [], "two entries make 'a'"),
+        (["a", "a/b"], [], "'a' is a file"),
+        (["a"], ["a"], "in files and in absent"),
+        (["a/b"], ["a"], "directory that files needs"),
+        (["a"], ["/etc/x"], "absolute"),
+    ],
+)
+def test_entries_that_contradict_each_other_are_refused(paths, absent, complaint):
+    with pytest.raises(ConfigTreeError, match=complaint):
+        model.check_layout(paths, absent)
+
+
+@pytest.mark.parametrize(
+    ("entry", "mode"),
+    [({}, 0o644), ({"secret": True}, 0o640), ({"mode": "0600"}, 0o600), ({"mode": "0400", "secret": True}, 0o400)],
+)
+def test_a_secret_without_a_mode_is_not_for_others(entry, mode):
+    assert model.effective_mode(entry, 0o644) == mode
+
+
+@pytest.mark.parametrize("command", ["nginx -t", [1], [""], {"a": 1}])
+def test_a_command_must_be_a_list_of_words(command):
+    with pytest.raises(ConfigTreeError, match="list of words"):
+        model.check_argv(command, "check")
+
+
+def test_contents_arrive_as_they_were_sent():
+    contents = {"a": b"\0\xff\n", "b/c": b"", "d": "ü".encode()}
+    assert model.unpack(model.pack(contents)) == contents
+
+
+def test_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(model, "PAYLOAD_LIMIT", 10)
+    with pytest.raises(ConfigTreeError, match="32 MiB"):
+        model.pack({"a": b"x" * 11})
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "files": [1]}', b"\xff"])
+def test_a_damaged_manifest_is_recognised(data):
+    with pytest.raises(ValueError):
+        model.Manifest.load(data)
+
+
+def test_a_manifest_survives_the_disk():
+    manifest = model.Manifest(frozenset("ab"), frozenset("b"), frozenset({"d"}))
+    assert model.Manifest.load(manifest.dump()) == manifest
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hidden", "shown"),
+    [
+        (b"a\n", b"b\n", (False, False), ("a\n", "b\n")),
+        (None, b"b\n", (False, False), ("", "b\n")),
+        (b"s3cret", None, (True, True), (model.HIDDEN, "")),
+        (b"s3cret", b"t0psecret", (True, True), (f"before, {model.HIDDEN}", f"after, {model.HIDDEN}")),
+        (b"\0", b"text", (False, False), (model.BINARY, "text")),
+        (b"\xff", b"x" * (model.DIFF_LIMIT + 1), (False, False), (f"before, {model.BINARY}", f"after, {model.BINARY}")),
+    ],
+)
+def test_a_diff_shows_text_and_nothing_else(before, after, hidden, shown):
+    diff = model.file_diff("f", before, after, *hidden)
+    assert (diff["before"], diff["after"]) == shown
+
+
+@pytest.mark.parametrize(
+    ("secret", "said", "shown"),
+    [
+        (b"password = hunter22\n", "bad password value hunter22 in line 1", "bad password value ******** in line 1"),
+        (b"TOKEN=abcd1234", "unknown: abcd1234", "unknown: ********"),
+        (b"url mysql://app:pa55@db/x", "cannot parse mysql://app:pa55@db/x", "cannot parse ********"),
+        (b"url mysql://app:pa55@db/x", "cannot log in with pa55", "cannot log in with ********"),
+        (b"auth_pass 'two words';", "near 'two words'", "near '********'"),
+        (b"onlytoken\n", "got onlytoken", "got ********"),
+        (b"8f2a77c1 on;", 'unknown directive "8f2a77c1"', 'unknown directive "********"'),
+        (b"set $file /etc/app/x9y8z7;", "x9y8z7 in /etc/app/a.conf", "******** in /etc/app/a.conf"),
+        (b"", "fine", "fine"),
+    ],
+)
+def test_words_of_a_secret_file_are_masked_in_what_a_product_says(secret, said, shown):
+    assert model.mask(said, [secret], ["/etc/app", "a.conf"]) == shown
+
+
+# --- a host in a directory --------------------------------------------------------------------------------------------
+
+
+class Host:
+    """A tree, and a "service" that reads a.conf of it when it is applied, and refuses to run with the word `broken`."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.root = place / "etc" / "app"
+        self.running = place / "running"
+        script = f'cp "{self.root}/a.conf" "{self.running}" && ! grep -q broken "{self.running}"'
+        self.params = {
+            **ME,
+            "root": str(self.root),
+            "absent": [],
+            "directory_mode": "0755",
+            "check": [],
+            "apply": ["sh", "-c", script],
+            "timeout": 10,
+        }
+
+    def run(self, files: dict, check_mode: bool = False, want_diff: bool = False, **params) -> dict:
+        """A value of files is the content, or a tuple of content and attributes."""
+        entries, contents = [], {}
+        for path, value in files.items():
+            content, attributes = value if isinstance(value, tuple) else (value, {})
+            entries.append({"path": path, **ME, "mode": "0644", "secret": False, **attributes})
+            contents[path] = content.encode()
+        params = {**self.params, **params, "files": entries, "_contents": model.pack(contents)}
+        return tree_run.Run(params, check_mode, want_diff).execute()
+
+    def has(self, path: str) -> bool:
+        return os.path.lexists(self.root / path)
+
+    def read(self, path: str = "a.conf") -> str:
+        return (self.root / path).read_text()
+
+    @property
+    def siblings(self) -> list[str]:
+        return sorted(item.name for item in self.root.parent.iterdir() if item.name != self.root.name)
+
+    def snapshot(self, place: Path | None = None) -> dict:
+        """Everything that a run could change, times of change included."""
+        found = {}
+        for item in sorted((place or self.place).rglob("*")):
+            status = item.lstat()
+            found[str(item)] = (status.st_mode, status.st_uid, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        return found
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch) -> Host:
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    place = tmp_path / "host"
+    place.mkdir()
+    return Host(place)
+
+
+FILES = {"a.conf": "one\n", "sites/b.conf": "two\n"}
+
+
+def test_the_first_run_makes_everything_and_the_second_nothing(host):
+    first = host.run(FILES)
+    assert (first["changed"], first["added"], first["removed"]) == (True, ["a.conf", "sites/b.conf"], [])
+    assert (host.read(), host.running.read_text(), host.siblings) == ("one\n", "one\n", [])
+    assert not host.has(model.PENDING)
+    before = host.snapshot()
+    second = host.run(FILES)
+    assert (second["changed"], second["added"], second["changed_files"]) == (False, [], [])
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("converged", [False, True])
+def test_check_mode_writes_nothing(host, converged):
+    if converged:
+        host.run(FILES)
+    before = host.snapshot()
+    wish = {"a.conf": "new\n", "c.conf": ("x", {"owner": "nobody-yet"})}
+    result = host.run(wish, check_mode=True, want_diff=True)
+    assert result["changed"] and host.snapshot() == before
+    assert not converged or result["removed"] == ["sites/b.conf"]
+    assert "+new" not in str(result["diff"]) and "new\n" in [diff["after"] for diff in result["diff"]]
+
+
+def test_an_unknown_owner_is_an_error_when_it_counts(host):
+    with pytest.raises(ConfigTreeError, match="there is no user 'nobody-yet' on this host"):
+        host.run({"a.conf": ("x", {"owner": "nobody-yet"})})
+    assert not host.root.exists()
+
+
+def test_umask_does_not_matter(host):
+    old = os.umask(0o077)
+    try:
+        host.run({**FILES, "key": ("x", {"mode": "0640", "secret": True})})
+    finally:
+        os.umask(old)
+    modes = {path: (host.root / path).stat().st_mode & 0o7777 for path in (".", "a.conf", "sites", "key")}
+    assert modes == {".": 0o755, "a.conf": 0o644, "sites": 0o755, "key": 0o640}
+
+
+def test_files_of_others_stay_the_same_inodes(host):
+    host.run(FILES)
+    foreign = host.root / "sites" / "foreign"
+    foreign.write_text("theirs\n")
+    foreign.chmod(0o604)
+    (host.root / "link").symlink_to("../nowhere")
+    os.setxattr(foreign, "user.note", b"kept")
+    folder = host.root / "theirs"
+    folder.mkdir(mode=0o711)
+    os.utime(folder, (1, 2))
+    before = foreign.stat()
+    host.run({**FILES, "a.conf": "changed\n"})
+    after = foreign.stat()
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+    assert os.getxattr(foreign, "user.note") == b"kept"
+    assert (host.root / "link").readlink() == Path("../nowhere")
+    assert (folder.stat().st_mode & 0o777, folder.stat().st_mtime) == (0o711, 2)
+    assert host.read() == "changed\n"
+
+
+def test_only_managed_files_are_removed_and_empty_directories_of_ours_with_them(host):
+    host.run({**FILES, "gone/x/y": "y", "mixed/y": "y"})
+    (host.root / "mixed" / "foreign").write_text("theirs")
+    result = host.run({"a.conf": "one\n"})
+    assert result["removed"] == ["gone/x/y", "mixed/y", "sites/b.conf"]
+    assert not host.has("gone") and not host.has("sites") and host.read("mixed/foreign") == "theirs"
+    (host.root / "mixed" / "foreign").unlink()
+    assert host.run({"a.conf": "one\n"})["changed"] and not host.has("mixed")
+    assert not host.run({"a.conf": "one\n"})["changed"]
+
+
+def test_absent_removes_what_others_made_and_keeps_it_away(host):
+    host.root.mkdir(parents=True)
+    (host.root / "default").write_text("theirs")
+    assert host.run(FILES, absent=["default"])["removed"] == ["default"]
+    assert not host.has("default") and not host.run(FILES, absent=["default"])["changed"]
+    (host.root / "default").symlink_to("elsewhere")
+    assert host.run(FILES, absent=["default"])["removed"] == ["default"]
+    (host.root / "default").mkdir()
+    with pytest.raises(ConfigTreeError, match="'default' is a directory"):
+        host.run(FILES, absent=["default"])
+
+
+def drift_mode(host):
+    (host.root / "a.conf").chmod(0o666)
+
+
+def drift_content_of_same_size(host):
+    (host.root / "a.conf").write_text("eno\n")
+
+
+def drift_link(host):
+    (host.root / "a.conf").unlink()
+    (host.root / "a.conf").symlink_to(host.place / "elsewhere")
+
+
+def drift_directory(host):
+    (host.root / "a.conf").unlink()
+    (host.root / "a.conf").mkdir()
+
+
+def drift_missing(host):
+    (host.root / "sites" / "b.conf").unlink()
+
+
+def drift_root_mode(host):
+    host.root.chmod(0o777)
+
+
+def drift_made_directory(host):
+    (host.root / "sites").chmod(0o777)
+
+
+def drift_manifest(host):
+    (host.root / model.MANIFEST).unlink()
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        drift_mode,
+        drift_content_of_same_size,
+        drift_link,
+        drift_directory,
+        drift_missing,
+        drift_root_mode,
+        drift_made_directory,
+        drift_manifest,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_drift_is_found_and_repaired(host, drift):
+    (host.place / "elsewhere").write_text("not ours\n")
+    host.run(FILES)
+    drift(host)
+    assert host.run(FILES, check_mode=True)["changed"]
+    assert host.run(FILES)["changed"]
+    assert not host.run(FILES)["changed"]
+    assert (host.read(), host.read("sites/b.conf")) == ("one\n", "two\n")
+    assert (host.place / "elsewhere").read_text() == "not ours\n"
+    modes = [(host.root / path).lstat().st_mode for path in (".", "sites", "a.conf", "sites/b.conf")]
+    assert [mode & 0o777 for mode in modes] == [0o755, 0o755, 0o644, 0o644]
+
+
+def test_a_directory_of_others_keeps_its_mode(host):
+    (host.root / "sites").mkdir(parents=True)
+    (host.root / "sites").chmod(0o2750)
+    host.run(FILES)
+    assert (host.root / "sites").stat().st_mode & 0o7777 == 0o2750
+
+
+def occupied_directory(host):
+    (host.root / "a.conf").mkdir()
+    (host.root / "a.conf" / "foreign").touch()
+
+
+def foreign_file_as_parent(host):
+    (host.root / "sites").write_text("theirs")
+
+
+def foreign_link_as_parent(host):
+    (host.root / "sites").symlink_to(host.place)
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "complaint"),
+    [
+        (occupied_directory, "directory that holds other things"),
+        (foreign_file_as_parent, "is a file of somebody else"),
+        (foreign_link_as_parent, "is a symbolic link of somebody else"),
+    ],
+)
+def test_things_of_others_in_the_way_are_named_not_overwritten(host, obstacle, complaint):
+    host.root.mkdir(parents=True)
+    obstacle(host)
+    before = host.snapshot(host.root)
+    with pytest.raises(ConfigTreeError, match=complaint):
+        host.run(FILES)
+    assert host.snapshot(host.root) == before
+
+
+def test_a_managed_file_can_become_a_directory_and_back(host):
+    host.run({**FILES, "x": "file"})
+    host.run({**FILES, "x/y": "in a directory"})
+    assert host.read("x/y") == "in a directory"
+    host.run({**FILES, "x": "file"})
+    assert host.read("x") == "file" and not host.run({**FILES, "x": "file"})["changed"]
+
+
+def test_a_root_that_is_a_link_or_a_file_is_refused(host):
+    host.root.parent.mkdir()
+    host.root.symlink_to(host.place)
+    with pytest.raises(ConfigTreeError, match="symbolic link"):
+        host.run(FILES)
+    host.root.unlink()
+    host.root.touch()
+    with pytest.raises(ConfigTreeError, match="not a directory"):
+        host.run(FILES)
+
+
+@needs_root
+@pytest.mark.parametrize("where", [".", "sites", "a.conf"])
+def test_a_mount_point_in_the_tree_is_refused(host, where):
+    host.run(FILES)
+    point = host.root / where
+    source = host.place / "source"
+    source.touch() if point.is_file() else source.mkdir()
+    subprocess.run(["mount", "--bind", source, point], check=True)
+    try:
+        with pytest.raises(ConfigTreeError, match="is a mount point"):
+            host.run({"a.conf": "new"})
+    finally:
+        subprocess.run(["umount", point], check=True)
+    assert host.read() == "one\n"
+
+
+def test_a_damaged_manifest_is_written_anew_with_a_warning(host):
+    host.run(FILES)
+    (host.root / model.MANIFEST).write_text("{")
+    params = {**host.params, "files": [], "_contents": model.pack({})}
+    run = tree_run.Run(params | {"apply": []})
+    assert run.execute()["changed"] and "damaged" in run.warnings[0]
+    assert host.has("a.conf")
+
+
+# --- check, apply, rollback -------------------------------------------------------------------------------------------
+
+
+@needs_root
+@pytest.mark.parametrize("existed", [True, False])
+def test_the_check_sees_the_new_tree_at_root_and_nobody_else_does(host, existed):
+    if existed:
+        host.run(FILES)
+    inside = host.place / "inside"
+    look = [
+        "sh",
+        "-c",
+        f'cat {host.root}/a.conf > {inside}; test -e {host.root}/new && grep " {host.root} " /proc/mounts',
+    ]
+    result = host.run({"a.conf": "new\n", "new": ""}, check=look)
+    assert inside.read_text() == "new\n" and str(host.root) in result["check_output"]
+    assert str(host.root) not in Path("/proc/mounts").read_text()
+
+
+@needs_root
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_refused_configuration_changes_nothing(host, existed):
+    if existed:
+        host.run(FILES)
+    before = host.snapshot(host.root)
+    with pytest.raises(ConfigTreeError, match=r"refused by `sh -c .*untouched. It said: no such thing") as error:
+        host.run({"a.conf": "bad\n"}, check=["sh", "-c", "echo no such thing; exit 3"])
+    assert "no such thing" in error.value.outputs["check_output"]
+    after = host.snapshot(host.root)
+    # Building the next tree adds and removes a hard link, which is all that the time of change (the last field) tells.
+    assert {path: values[:-1] for path, values in after.items()} == {
+        path: values[:-1] for path, values in before.items()
+    }
+    assert host.root.exists() == existed and host.siblings == []
+
+
+@needs_root
+def test_the_check_cannot_write_into_files_that_are_live_already(host):
+    host.run(FILES)
+    (host.root / "foreign").write_text("theirs")
+    with pytest.raises(ConfigTreeError, match="Read-only file system"):
+        host.run({"a.conf": "new\n"}, check=["sh", "-c", f"echo x > {host.root}/foreign"])
+    assert host.read("foreign") == "theirs" and host.read() == "one\n"
+
+
+def test_a_host_that_forbids_mounts_is_told_from_a_refused_configuration(host, monkeypatch):
+    monkeypatch.setattr(tree_run, "IN_STAGED", ["sh", "-c", "echo not permitted; exit 1"])
+    with pytest.raises(ConfigTreeError, match="cannot be mounted for its check: not permitted"):
+        host.run(FILES, check=["true"])
+    assert not host.root.exists() and host.siblings == []
+
+
+@needs_root
+def test_a_check_that_hangs_is_killed_with_its_children(host):
+    host.run(FILES)
+    late = host.place / "late"
+    with pytest.raises(ConfigTreeError, match=r"killed after 1 s"):
+        host.run({"a.conf": "x"}, check=["sh", "-c", f"(sleep 2; touch {late}) & wait"], timeout=1)
+    subprocess.run(["sleep", "1.5"], check=True)
+    assert not late.exists() and host.read() == "one\n"
+
+
+@pytest.mark.parametrize("which", ["check", "apply"])
+def test_a_missing_command_is_found_before_anything_changes(host, which):
+    host.run(FILES)
+    with pytest.raises(ConfigTreeError, match=f"{which}: there is no command 'no-such-command'"):
+        host.run({"a.conf": "x"}, **{which: ["no-such-command"]})
+    assert host.read() == "one\n"
+
+
+def test_an_apply_that_leaves_a_service_behind_does_not_hang(host):
+    result = host.run(FILES, apply=["sh", "-c", "echo started; sleep 30 & echo $!"], timeout=5)
+    started, child = result["apply_output"].split()
+    os.kill(int(child), 15)
+    assert started == "started"
+
+
+def test_a_failed_apply_brings_the_old_tree_back_and_applies_it(host):
+    host.run(FILES)
+    (host.root / "foreign").write_text("theirs")
+    inode = (host.root / "foreign").stat().st_ino
+    with pytest.raises(
+        ConfigTreeError, match="failed with the new configuration; the old one is back in place and applied"
+    ):
+        host.run({"a.conf": "broken\n", "new/file": "x"}, absent=["foreign"])
+    assert (host.read(), host.running.read_text(), host.read("sites/b.conf")) == ("one\n", "one\n", "two\n")
+    assert not host.has("new") and (host.root / "foreign").stat().st_ino == inode
+    assert host.siblings == [] and not host.has(model.PENDING)
+    assert not host.run(FILES)["changed"]
+
+
+def test_what_a_service_writes_before_its_apply_fails_is_kept(host):
+    host.run(FILES)
+    # Only with the new configuration, or the second apply would write it too and prove nothing.
+    new = host.root / "new"
+    script = f"grep -q broken {host.root}/a.conf || exit 0; mkdir {new}/deep; echo kept > {new}/deep/state; exit 1"
+    with pytest.raises(ConfigTreeError, match="back in place and applied"):
+        host.run({"a.conf": "broken\n", "new/file": "x"}, apply=["sh", "-c", script])
+    assert host.read("new/deep/state") == "kept\n" and not host.has("new/file") and host.read() == "one\n"
+
+
+def test_a_failed_apply_of_the_old_tree_too_is_said_and_tried_again(host):
+    host.run(FILES)
+    with pytest.raises(ConfigTreeError, match="back in place, but `false` fails with it too"):
+        host.run({"a.conf": "new\n"}, apply=["false"])
+    assert host.read() == "one\n"
+    assert host.run(FILES, check_mode=True)["restored_pending"]
+    result = host.run(FILES)
+    assert result["changed"] and result["restored_pending"] and host.siblings == []
+    assert not host.run(FILES)["changed"]
+
+
+def test_a_failed_first_apply_takes_our_files_out_again(host):
+    with pytest.raises(ConfigTreeError, match="there was none before, so it is taken out again"):
+        host.run({"a.conf": "broken\n", "d/e": "x"})
+    assert not host.root.exists() and host.siblings == []
+    with pytest.raises(ConfigTreeError, match="taken out again"):
+        host.run({"a.conf": "x", "d/e": "x"}, apply=["sh", "-c", f"touch {host.root}/d/foreign; false"])
+    assert sorted(str(path.relative_to(host.root)) for path in host.root.rglob("*")) == ["d", "d/foreign"]
+
+
+def test_a_root_that_was_empty_is_empty_again_after_a_failed_apply(host):
+    host.root.mkdir(parents=True)
+    with pytest.raises(ConfigTreeError, match="back in place"):
+        host.run({"a.conf": "broken\n"}, apply=["sh", "-c", f"! test -e {host.root}/a.conf"])
+    assert list(host.root.iterdir()) == [] and host.siblings == []
+
+
+def replace_managed(root):
+    (root / "other").write_text("ONE\n")
+    (root / "other").rename(root / "a.conf")
+
+
+def add_foreign(root):
+    (root / "foreign").touch()
+
+
+def edit_managed(root):
+    (root / "a.conf").write_text("by hand\n")
+
+
+@pytest.mark.parametrize("change", [replace_managed, add_foreign, edit_managed])
+def test_a_change_by_somebody_else_during_the_run_is_kept(host, monkeypatch, change):
+    host.run(FILES)
+    stage = tree_swap.stage
+
+    def stage_and_change(*arguments):
+        stage(*arguments)
+        change(host.root)
+
+    monkeypatch.setattr(tree_swap, "stage", stage_and_change)
+    with pytest.raises(ConfigTreeError, match="changed by somebody else during this run"):
+        host.run({"a.conf": "new\n"})
+    assert host.siblings == [] and host.read() != "new\n"
+
+
+def test_writing_into_a_foreign_file_during_the_run_is_no_conflict(host, monkeypatch):
+    host.run(FILES)
+    (host.root / "foreign").write_text("before")
+    stage = tree_swap.stage
+
+    def stage_and_write(*arguments):
+        stage(*arguments)
+        (host.root / "foreign").write_text("during the run")
+
+    monkeypatch.setattr(tree_swap, "stage", stage_and_write)
+    host.run({"a.conf": "new\n"})
+    assert host.read() == "new\n" and host.read("foreign") == "during the run"
+
+
+def test_two_runs_follow_each_other(host):
+    with (
+        tree_swap.exclusive(host.root),
+        pytest.raises(ConfigTreeError, match="another run has been working on it"),
+        tree_swap.exclusive(host.root, wait=0.2),
+    ):
+        pass
+    order = []
+    tracking = ["sh", "-c", f"echo start >> {host.place}/log; sleep 0.3; echo end >> {host.place}/log"]
+    runs = [
+        threading.Thread(target=lambda n=n: order.append(host.run({"a.conf": str(n)}, apply=tracking))) for n in (1, 2)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert len(order) == 2 and (host.place / "log").read_text().split() == ["start", "end"] * 2
+
+
+def test_the_live_tree_is_whole_at_every_moment(host):
+    """Readers hold on to a directory, as a service does that reads its includes: both files are of one version."""
+    host.run({"a.conf": "0", "b.conf": "0"})
+    torn, stop = [], threading.Event()
+
+    def read():
+        while not stop.is_set():
+            handle = os.open(host.root, os.O_RDONLY)
+            try:
+                found = []
+                for name in ("a.conf", "b.conf"):
+                    file = os.open(name, os.O_RDONLY, dir_fd=handle)
+                    found.append(os.read(file, 10))
+                    os.close(file)
+                if len(set(found)) != 1:
+                    torn.append(found)
+            except FileNotFoundError:
+                # The old tree is deleted after the swap; who opens the root anew must find everything.
+                if not (host.root / "a.conf").exists():
+                    torn.append("missing")
+            finally:
+                os.close(handle)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 30):
+        host.run({"a.conf": str(number), "b.conf": str(number)}, apply=[])
+    stop.set()
+    reader.join()
+    assert torn == []
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def test_no_result_shows_a_secret(host):
+    secret = {"secret": True, "mode": "0640"}
+    shown = [host.run({**FILES, "key": ("password = first-s3cret\n", secret)}, want_diff=True)]
+    apply = ["sh", "-c", f"cat {host.root}/key"]
+    shown.append(host.run({**FILES, "key": ("password = second-s3cret\n", secret)}, want_diff=True, apply=apply))
+    # Neither an entry that is no longer called secret nor one that is no longer there gives the old content away.
+    shown.append(host.run({**FILES, "key": ("password = third\n", {"mode": "0640"})}, want_diff=True, check_mode=True))
+    shown.append(host.run(FILES, want_diff=True))
+    assert "s3cret" not in str(shown)
+    assert "not shown" in str(shown) and shown[1]["apply_output"] == model.MASK
+    host.run({**FILES, "key": ("password = old-s3cret\n", secret)})
+    broken = {**FILES, "a.conf": "broken\n", "key": ("password = fourth-s3cret\n", secret)}
+    apply = ["sh", "-c", f"echo says; cat {host.root}/key; ! grep broken {host.root}/a.conf"]
+    with pytest.raises(ConfigTreeError) as error:
+        host.run(broken, apply=apply)
+    assert "s3cret" not in str(error.value) + str(error.value.outputs)
+    assert error.value.outputs["rollback_output"] == f"says\n{model.MASK}"
+
+
+def test_a_file_that_others_keep_private_is_not_shown(host):
+    host.root.mkdir(parents=True)
+    (host.root / "foreign.key").write_text("-----BEGIN")
+    (host.root / "foreign.key").chmod(0o600)
+    result = host.run(FILES, absent=["foreign.key"], want_diff=True)
+    assert "BEGIN" not in str(result)
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+class Death(BaseException):
+    """No handler for errors may catch it, because a killed process handles nothing."""
+
+
+class Reaper:
+    """Kills a run before its nth change to the disk: from then on every further change fails."""
+
+    CHANGES = (
+        "os.link",
+        "os.mkdir",
+        "os.rename",
+        "os.remove",
+        "os.rmdir",
+        "os.symlink",
+        "os.truncate",
+        "subprocess.Popen",
+    )
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.thread = threading.get_ident()
+        sys.addaudithook(self.hook)
+
+    def hook(self, event: str, arguments: tuple) -> None:
+        if self.left is None or threading.get_ident() != self.thread or not self._is_change(event, arguments):
+            return
+        self.left -= 1
+        if self.left < 0:
+            raise Death
+
+    def _is_change(self, event: str, arguments: tuple) -> bool:
+        if event == "open":
+            _path, _mode, flags = arguments
+            return bool(flags & os.O_EXCL)
+        return event in self.CHANGES or (event == "ctypes.dlsym" and arguments[1] == "renameat2")
+
+    def kill(self, step: int, action) -> bool:
+        """Did it die?"""
+        self.left = step
+        try:
+            action()
+        except Death:
+            return True
+        except ConfigTreeError:
+            return False
+        finally:
+            self.left = None
+        return False
+
+
+@pytest.fixture(scope="module")
+def reaper() -> Reaper:
+    return Reaper()
+
+
+OLD = {"a.conf": "old\n", "b.conf": "old\n", "keep/c.conf": "same\n"}
+NEW = {"a.conf": "new\n", "b.conf": "new\n", "d/e.conf": "new\n"}
+BROKEN = {"a.conf": "broken\n", "b.conf": "new\n", "d/e.conf": "new\n"}
+
+
+def deaths(reaper: Reaper, tmp_path: Path, before: list[dict], wish: dict) -> Iterator[tuple[Host, int | None]]:
+    """For each step of a run a fresh host that died there, with the inode of a file of somebody else."""
+    for step in range(1000):
+        place = tmp_path / f"died-{step}"
+        place.mkdir()
+        host = Host(place)
+        inode = None
+        for files in before:
+            host.run(files)
+            (host.root / "foreign").touch()
+            inode = (host.root / "foreign").stat().st_ino
+        if not reaper.kill(step, lambda host=host: host.run(wish)):
+            assert step > 10, "the reaper saw too few changes to be believed"
+            return
+        yield host, inode
+
+
+def whole(host: Host) -> bool:
+    """Is the live tree exactly one of the versions?"""
+    here = {str(path.relative_to(host.root)) for path in host.root.rglob("*.conf")}
+    return any(
+        here == set(files) and all(host.read(path) == files[path] for path in files) for files in (OLD, NEW, BROKEN)
+    )
+
+
+@pytest.mark.parametrize("wish", [NEW, BROKEN], ids=["good", "broken"])
+@pytest.mark.parametrize("then", [OLD, NEW, BROKEN], ids=["then_old", "then_new", "then_broken"])
+def test_a_run_that_dies_anywhere_is_put_in_order_by_the_next(reaper, tmp_path, monkeypatch, wish, then):
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    for host, inode in deaths(reaper, tmp_path, [OLD], wish):
+        assert whole(host)
+        predicted = host.run(then, check_mode=True)["changed"]
+        if then is BROKEN:
+            with pytest.raises(ConfigTreeError, match="back in place and applied"):
+                host.run(then)
+            # Back at the last one that worked: the new one only if the run died after its apply.
+            assert host.read() in ("old\n", "new\n")
+        else:
+            assert host.run(then)["changed"] == predicted
+            assert host.read() == then["a.conf"]
+            assert not host.run(then)["changed"]
+        assert whole(host) and host.siblings == [] and not host.has(model.PENDING)
+        # The service runs with what is live, wherever the run died.
+        assert host.running.read_text() == host.read()
+        assert (host.root / "foreign").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("then", [NEW, BROKEN], ids=["then_new", "then_broken"])
+def test_a_first_run_that_dies_anywhere_is_put_in_order_by_the_next(reaper, tmp_path, monkeypatch, then):
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    for host, _inode in deaths(reaper, tmp_path, [], NEW):
+        assert not host.root.exists() or whole(host)
+        confirmed = host.root.exists() and not host.has(model.PENDING)
+        if then is BROKEN:
+            with pytest.raises(ConfigTreeError, match="taken out again|back in place and applied"):
+                host.run(then)
+            assert host.root.exists() == confirmed
+        else:
+            host.run(then)
+            assert host.running.read_text() == host.read() == "new\n"
+            assert not host.run(then)["changed"]
+        assert host.siblings == [] and not host.has(model.PENDING)
+
+
+def test_dying_twice_keeps_the_last_tree_that_worked(reaper, tmp_path, monkeypatch):
+    """The second run dies as well, at each of its steps, on top of a first that died right before its apply."""
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    third = {"a.conf": "third\n", "b.conf": "third\n"}
+    for step in range(1000):
+        place = tmp_path / f"twice-{step}"
+        place.mkdir()
+        host = Host(place)
+        host.run(OLD)
+        monkeypatch.setattr(tree_run.Run, "_apply", lambda self: (_ for _ in ()).throw(Death))
+        with pytest.raises(Death):
+            host.run(NEW)
+        monkeypatch.undo()
+        monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+        assert host.read() == "new\n" and host.siblings == [".app.previous"]
+        if not reaper.kill(step, lambda host=host: host.run(third)):
+            assert step > 15
+            return
+        confirmed = host.read() == "third\n" and not host.has(model.PENDING)
+        with pytest.raises(ConfigTreeError, match="back in place and applied"):
+            host.run(BROKEN)
+        assert host.read() == ("third\n" if confirmed else "old\n")
+        assert host.siblings == [] and host.running.read_text() == host.read()
+
+
+def test_a_tree_that_was_deleted_after_an_unfinished_run_is_not_lost(host, monkeypatch):
+    host.run(OLD)
+    (host.root / "foreign").write_text("theirs")
+    with monkeypatch.context() as patch:
+        patch.setattr(tree_swap, "LOCKS", host.place / "locks")
+        patch.setattr(tree_run.Run, "_apply", lambda self: (_ for _ in ()).throw(Death))
+        with pytest.raises(Death):
+            host.run(NEW)
+    shutil.rmtree(host.root)
+    assert host.run(NEW)["changed"] and host.read("foreign") == "theirs" and host.siblings == []
+
+
+def test_an_unfinished_run_whose_configuration_turns_out_bad_goes_back(host, monkeypatch):
+    host.run(OLD)
+    monkeypatch.setattr(tree_run.Run, "_apply", lambda self: (_ for _ in ()).throw(Death))
+    with pytest.raises(Death):
+        host.run(NEW)
+    monkeypatch.undo()
+    monkeypatch.setattr(tree_swap, "LOCKS", host.place / "locks")
+    with pytest.raises(
+        ConfigTreeError, match="unfinished run is refused by .*; the old one is back in place and applied"
+    ):
+        host.run(NEW, check=["sh", "-c", f"! grep new {host.root}/a.conf"])
+    assert host.read() == host.running.read_text() == "old\n" and host.siblings == []
+
+
+# --- the whole way, from a playbook -----------------------------------------------------------------------------------
+
+TEMPLATE = """\
+{{ ansible_managed | comment }}
+{% for word in words %}
+  {% if loop.first %}
+  to {{ template_destpath }}
+  {% endif %}
+  {{ word }} \\1 {{ own | default('none') }}
+{% endfor %}
+{% include 'part.j2' %}
+"""
+
+
+class Controller:
+    """A directory with a playbook in it, which is run against this machine."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.root = place / "host" / "app"
+        for folder in ("templates", "files/tree/sub"):
+            (place / folder).mkdir(parents=True)
+        (place / "templates/main.j2").write_text(TEMPLATE)
+        (place / "templates/part.j2").write_text("included\n")
+        (place / "templates/header.j2").write_text("#jinja2: trim_blocks: False\n{% if true %}\nx\n{% endif %}\n")
+        (place / "templates/undefined.j2").write_text("{{ no_such_variable }}\n")
+        (place / "files/tree/binary").write_bytes(bytes(range(256)))
+        (place / "files/tree/sub/text").write_text("{{ verbatim }}\n")
+        (place / "files/tree/alias").symlink_to("sub/text")
+        for name, target in (("circle", "."), ("outside", "/etc/hostname"), ("nowhere", "missing")):
+            (place / "files" / name).mkdir()
+            (place / "files" / name / "link").symlink_to(target)
+
+    def tree(self, *files: dict, **arguments) -> dict:
+        arguments = {"root": str(self.root), **ME, "files": list(files), **arguments}
+        return {"foobar.web_infrastructure.config_tree": arguments}
+
+    def play(self, tasks: list[dict], *options: str) -> subprocess.CompletedProcess:
+        variables = {"words": ["a", "b"]}
+        book = [{"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}]
+        (self.place / "play.yml").write_text(json.dumps(book))
+        return subprocess.run(
+            ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", *options],
+            cwd=self.place,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+                "ANSIBLE_COLLECTIONS_PATH": str(PROJECT / ".ansible/collections"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+                "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+                "ANSIBLE_FORCE_COLOR": "0",
+            },
+            capture_output=True,
+            text=True,
+        )
+
+
+@pytest.fixture
+def controller(tmp_path) -> Controller:
+    if os.geteuid() != 0:
+        pytest.skip("the lock directory in /run is root's")
+    return Controller(tmp_path)
+
+
+def test_templates_are_rendered_as_the_template_module_renders_them(controller):
+    reference = controller.place / "reference"
+    template = {"src": "main.j2", "dest": str(reference), "lstrip_blocks": True}
+    tasks = [
+        {"ansible.builtin.template": template, "vars": {"own": "mine"}},
+        {"ansible.builtin.template": {**template, "src": "header.j2", "dest": f"{reference}.header"}},
+        controller.tree(
+            {"path": "main.conf", "src": "main.j2", "vars": {"own": "mine"}},
+            {"path": "header.conf", "src": "header.j2"},
+            {"path": "copied", "copy": "tree"},
+            {"path": "one", "copy": "tree/binary"},
+            {"path": "literal", "content": "{{ words | first }}\n"},
+        ),
+    ]
+    first = controller.play(tasks)
+    assert first.returncode == 0, first.stdout + first.stderr
+    made = (controller.root / "main.conf").read_text()
+    assert made == reference.read_text().replace(str(reference), str(controller.root / "main.conf"))
+    assert "a \\1 mine" in made and "included" in made and "Ansible managed" in made
+    assert (controller.root / "header.conf").read_text() == Path(f"{reference}.header").read_text() == "\nx\n"
+    assert (
+        (controller.root / "copied/binary").read_bytes() == (controller.root / "one").read_bytes() == bytes(range(256))
+    )
+    assert (controller.root / "copied/sub/text").read_text() == "{{ verbatim }}\n"
+    assert (controller.root / "copied/alias").read_text() == "{{ verbatim }}\n"
+    assert (controller.root / "literal").read_text() == "a\n"
+    assert "changed=0" in controller.play(tasks[2:], "--diff").stdout
+
+
+def test_bad_input_gets_one_error_that_says_what_is_wrong(controller):
+    good = {"path": "a", "content": ""}
+    cases = {
+        "files, entry 1, path: '/a' is absolute": controller.tree({"path": "/a", "content": ""}),
+        "two entries make 'copied/binary'": controller.tree(
+            {"path": "copied", "copy": "tree"}, {"path": "copied/binary", "content": ""}
+        ),
+        "files.colour. Supported parameters include: content": controller.tree({**good, "colour": "red"}),
+        "needs exactly one of src, copy and content": controller.tree({"path": "a"}),
+        "missing required arguments: path": controller.tree({"content": ""}),
+        "check must be a list of words such as [nginx, -t]": controller.tree(good, check="nginx -t"),
+        "_contents. Supported parameters include: absent": controller.tree(good, _contents="x"),
+        "'missing.j2' is not to be found": controller.tree({"path": "a", "src": "missing.j2"}),
+        "undefined.j2 for ROOT/u: 'no_such_variable' is undefined": controller.tree(
+            {"path": "u", "src": "undefined.j2"}
+        ),
+        "link is a link into a circle": controller.tree({"path": "a", "copy": "circle"}),
+        "link is a link out of the copied directory": controller.tree({"path": "a", "copy": "outside"}),
+        "link is a link to nowhere": controller.tree({"path": "a", "copy": "nowhere"}),
+        "path '.' stands for a whole directory": controller.tree({"path": ".", "copy": "tree/binary"}),
+        "directory_mode must be a quoted octal": controller.tree(good, directory_mode=755),
+        "timeout must be at least 1": controller.tree(good, timeout=0),
+        "there is no user 'nobody-yet'": controller.tree(good, owner="nobody-yet"),
+    }
+    show = [{"ansible.builtin.debug": {"msg": "MESSAGE {{ ansible_failed_result.msg | replace('\n', ' ') }}"}}]
+    result = controller.play([{"block": [task], "rescue": show} for task in cases.values()])
+    said = [line for line in result.stdout.splitlines() if "MESSAGE" in line]
+    assert len(said) == len(cases), result.stdout + result.stderr
+    for wanted, line in zip(cases, said, strict=True):
+        assert wanted.replace("ROOT", str(controller.root)) in line
+    assert not controller.root.exists()
+
+
+def test_no_output_of_a_run_shows_a_secret(controller):
+    (controller.place / "templates/key.j2").write_text("password = {{ words | first }}-s3cret-{{ own }}\n")
+    entry = {"path": "key", "src": "key.j2", "secret": True}
+    outputs = []
+    for own in ("first", "second"):
+        task = controller.tree({**entry, "vars": {"own": own}}, {"path": "b", "content": own})
+        for options in (("--check", "--diff", "-vvvv"), ("--diff", "-vvvv")):
+            result = controller.play([task], *options)
+            assert result.returncode == 0
+            outputs.append(result.stdout + result.stderr)
+        assert (controller.root / "key").read_text() == f"password = a-s3cret-{own}\n"
+    packed = model.pack({"key": b"password = a-s3cret-first\n", "b": b"first"})
+    for output in outputs:
+        assert "+first" in output or "+second" in output
+        assert "s3cret" not in output and packed[:40] not in output
+
+
+# --- container images -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def image(tmp_path, monkeypatch) -> Iterator[Host]:
+    """A host whose tree comes from a lower layer, as in a container whose image has the package."""
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    base, place = tmp_path / "layers", tmp_path / "host"
+    base.mkdir()
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=True)
+    for name in ("lower/etc/app/theirs", "upper", "work"):
+        (base / name).mkdir(parents=True)
+    tree = base / "lower" / "etc" / "app"
+    (tree / "a.conf").write_text("packaged\n")
+    (tree / "theirs" / "file").write_text("theirs\n")
+    (tree / "theirs" / "file").chmod(0o604)
+    (tree / "theirs" / "link").symlink_to("file")
+    layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, place], check=True)
+    yield Host(place)
+    subprocess.run(["umount", "--recursive", place], check=True)
+    subprocess.run(["umount", base], check=True)
+
+
+@needs_root
+def test_a_tree_of_a_container_image_is_exchanged_too(image):
+    stop, missing = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            try:
+                (image.root / "theirs" / "file").read_text()
+            except FileNotFoundError as error:
+                missing.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    image.run(FILES)
+    stop.set()
+    reader.join()
+    assert missing == []
+    assert (image.read(), image.read("theirs/link")) == ("one\n", "theirs\n")
+    assert (image.root / "theirs" / "file").stat().st_mode & 0o777 == 0o604
+    assert image.siblings == [] and not image.run(FILES)["changed"]
+    with pytest.raises(ConfigTreeError, match="back in place and applied"):
+        image.run({"a.conf": "broken\n"})
+    assert image.read() == "one\n"
+
+
+@needs_root
+@pytest.mark.parametrize("step", ["mount", "unshare"])
+def test_a_run_that_dies_while_it_replaces_a_tree_of_an_image_is_continued(image, monkeypatch, step):
+    must_run = tree_swap._must_run
+
+    def die(argv):
+        if argv[0] == step:
+            raise Death
+        must_run(argv)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tree_swap, "_must_run", die)
+        with pytest.raises(Death):
+            image.run(FILES)
+    assert image.read() == "packaged\n"
+    assert image.run(FILES)["changed"] and image.read() == "one\n" and image.read("theirs/file") == "theirs\n"
+    assert image.siblings == [] and str(image.root) not in Path("/proc/mounts").read_text()
