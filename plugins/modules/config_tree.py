@@ -121,6 +121,10 @@ options:
       - Seconds after which O(check) or O(apply) is killed and counts as failed.
     type: int
     default: 60
+  _contents:
+    description:
+      - The rendered files, set by the action plugin. A task that sets it is refused.
+    type: str
 attributes:
   check_mode:
     description: Predicts the change and its diff without writing anything. Neither O(check) nor O(apply) runs.
@@ -216,13 +220,15 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import t
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=model.ARGUMENT_SPEC | {"_contents": {"type": "str", "required": True, "no_log": True}},
+        argument_spec=model.ARGUMENT_SPEC | {"_contents": {"type": "str", "no_log": True}},
         supports_check_mode=True,
     )
     if os.geteuid() != 0:
         module.fail_json(
             msg=f"{module.params['root']}: config_tree changes owners and mounts; run it as root (become: true)"
         )
+    if module.params["_contents"] is None:
+        module.fail_json(msg="config_tree works with its action plugin of the same name only, which renders the files")
     try:
         run = tree_run.Run(module.params, check_mode=module.check_mode, want_diff=module._diff)
         result = run.execute()

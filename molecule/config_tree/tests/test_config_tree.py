@@ -1,0 +1,167 @@
+"""config_tree with a real nginx: what visitors get when configurations are good, bad, half applied or interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+CONVERGE = Path(__file__).resolve().parent.parent / "converge.yml"
+
+
+@pytest.fixture
+def tree(playbook):
+    """Return a function that runs the playbook with other values; afterwards the scenario's own ones hold again."""
+    yield lambda *arguments, **variables: playbook(CONVERGE, *arguments, **variables)
+    restored = playbook(CONVERGE)
+    assert restored.code == 0, restored.output
+
+
+@pytest.fixture(scope="module")
+def host(hosts):
+    """The scenario's only host."""
+    return hosts["foobar-tree1"]
+
+
+@pytest.fixture(scope="module")
+def page(get, addresses):
+    """Return a function that fetches a page of the host."""
+    return lambda path="/", **arguments: get(f"http://{addresses['foobar-tree1']}{path}", **arguments)
+
+
+@pytest.fixture
+def listing(host):
+    """Return a function that lists everything in /etc/nginx: inode, owner, mode, time of its last change, path."""
+    return lambda: host.check_output("find /etc/nginx -printf '%i %u:%g %m %T@ %p %l\\n' | sort")
+
+
+def test_visitors_get_the_configured_page(page, host):
+    assert page().text == "hello\n"
+    # The file of the package that was listed as absent is gone, the rest of the package is there.
+    assert not host.file("/etc/nginx/sites-enabled/default").exists
+    assert host.file("/etc/nginx/mime.types").exists
+
+
+def test_a_second_run_touches_nothing(tree, listing):
+    before = listing()
+    again = tree()
+    assert (again.code, again.changed) == (0, 0), again.output
+    assert listing() == before
+
+
+def test_a_change_reaches_visitors_and_loses_no_request(tree, page, request_loop):
+    with request_loop(page) as visitor:
+        for greeting in ("first change", "second change", "third change"):
+            run = tree(tree_greeting=greeting)
+            assert run.changed == 1, run.output
+            assert page().text == f"{greeting}\n"
+    visitor.report("configuration changed three times under load")
+    assert visitor.failed == []
+
+
+def test_a_configuration_that_nginx_refuses_reaches_nobody(tree, page, listing, request_loop):
+    before = listing()
+    with request_loop(page) as visitor:
+        run = tree(tree_greeting="new", tree_line="nonsense on;")
+    assert run.code != 0
+    assert "/etc/nginx: the new configuration was refused by `nginx -t`; the running one is untouched" in joined(run)
+    assert 'unknown directive "nonsense" in /etc/nginx/conf.d/site.conf' in joined(run)
+    assert visitor.failed == [] and page().text == "hello\n"
+    assert listing() == before
+
+
+def test_a_template_that_fails_is_named_and_nothing_changes(tree, page, listing):
+    before = listing()
+    run = tree(tree_more_files=[{"path": "conf.d/more.conf", "src": "site.conf.j2", "vars": {"tree_line": None}}])
+    assert run.code != 0
+    assert "templates/site.conf.j2 for /etc/nginx/conf.d/more.conf" in joined(run)
+    assert listing() == before and page().text == "hello\n"
+
+
+def test_a_file_that_is_no_longer_listed_goes_and_files_of_others_stay(tree, page, host):
+    def server(port):
+        return f'server {{ listen {port}; return 200 "port {port}\\n"; }}\n'
+
+    def answer(port):
+        return host.run(f"curl --silent http://127.0.0.1:{port}/").stdout
+
+    host.check_output(f"echo '{server(8081)}' > /etc/nginx/conf.d/foreign.conf")
+    try:
+        assert tree(tree_more_files=[{"path": "conf.d/more.conf", "content": server(8082)}]).changed == 1
+        assert (answer(8081), answer(8082)) == ("port 8081\n", "port 8082\n")
+        assert tree().changed == 1
+        assert (answer(8081), answer(8082)) == ("port 8081\n", "")
+        assert host.file("/etc/nginx/conf.d/foreign.conf").exists
+        assert not host.file("/etc/nginx/conf.d/more.conf").exists
+        assert page().text == "hello\n"
+    finally:
+        host.check_output("rm /etc/nginx/conf.d/foreign.conf && systemctl reload nginx")
+
+
+def test_drift_is_repaired(tree, host):
+    host.check_output("chmod 0666 /etc/nginx/conf.d/site.conf && ln -s /dev/null /etc/nginx/sites-enabled/default")
+    assert tree("--check").changed == 1
+    assert tree().changed == 1
+    assert host.file("/etc/nginx/conf.d/site.conf").mode == 0o644
+    assert not host.file("/etc/nginx/sites-enabled/default").exists
+
+
+def test_check_mode_predicts_where_nothing_exists(tree, host):
+    run = tree("--check", "--diff", tree_root="/srv/nothing/here")
+    assert (run.code, run.changed) == (0, 1), run.output
+    assert '+    return 200 "hello' in run.output
+    assert not host.file("/srv/nothing").exists
+
+
+def test_an_apply_that_fails_brings_the_old_configuration_back(tree, page, host, listing):
+    run = tree(tree_greeting="new", tree_health=503)
+    assert run.code != 0
+    assert "failed with the new configuration; the old one is back in place and applied" in joined(run)
+    assert "503" in joined(run)
+    assert page().text == "hello\n" and page("/health").status_code == 204
+    assert host.run("ls -d /etc/.nginx.* /etc/nginx/.config_tree.pending").stdout == ""
+    assert tree().changed == 0
+
+
+def test_a_run_that_is_killed_before_its_apply_is_finished_by_the_next(tree, page, host, eventually):
+    runs = []
+    hanging = ["sleep", "4711"]
+    thread = threading.Thread(target=lambda: runs.append(tree(tree_greeting="after the kill", tree_apply=hanging)))
+    thread.start()
+    pid = eventually(lambda: host.run("pgrep --full --exact 'sleep 4711'").stdout.strip(), seconds=60)
+    # The module first, as a power cut would, so that it cannot roll back; then its child.
+    parent = host.check_output(f"ps -o ppid= -p {pid}").strip()
+    host.check_output(f"kill -9 {parent} && kill -9 {pid}")
+    thread.join()
+    assert runs[0].code != 0
+    assert host.file("/etc/nginx/.config_tree.pending").exists and host.file("/etc/.nginx.previous").exists
+    assert page().text == "hello\n"
+    healed = tree("-v", tree_greeting="after the kill")
+    assert healed.changed == 1 and "restored_pending: true" in healed.output
+    assert page().text == "after the kill\n"
+    assert host.run("ls -d /etc/.nginx.* /etc/nginx/.config_tree.pending").stdout == ""
+    assert tree(tree_greeting="after the kill").changed == 0
+
+
+def test_a_secret_works_and_is_shown_nowhere(tree, page, host):
+    old = hashlib.sha256(b"foobar-tree1").hexdigest()
+    new = hashlib.sha256(old.encode()).hexdigest()
+    assert page("/private").status_code == 401
+    assert page("/private", headers={"X-Token": old}).text == "private\n"
+    outputs = [tree("--diff", "--check", "-vvv", "--extra-vars", f"tree_token={new}").output]
+    outputs.append(tree("--diff", "-vvv", "--extra-vars", f"tree_token={new}").output)
+    assert page("/private", headers={"X-Token": new}).text == "private\n"
+    # nginx quotes what it does not understand.
+    refused = tree("--diff", "-vvv", "--extra-vars", f"tree_token={new}", tree_guard="{{ tree_token }} on;")
+    assert refused.code != 0 and 'unknown directive "********" in /etc/nginx/snippets/token.conf' in joined(refused)
+    outputs.append(refused.output)
+    assert all(secret not in output for secret in (old, new) for output in outputs)
+    assert any("not shown: secret" in output for output in outputs)
+    assert host.file("/etc/nginx/snippets/token.conf").mode == 0o640
+
+
+def joined(run) -> str:
+    """The output without the line breaks that the callback puts into long messages."""
+    return " ".join(run.output.split())
