@@ -56,18 +56,18 @@ class ActionModule(ActionBase):
                 "mode": f"{model.effective_mode(entry, default_mode):04o}",
                 "secret": entry["secret"],
             }
-            for path, content in self._contents(entry, args["root"], task_vars):
-                files.append({"path": path, **attributes})
+            for path, content, mtime in self._contents(entry, args["root"], task_vars):
+                files.append({"path": path, "mtime": mtime, **attributes})
                 contents[path] = content
         model.check_layout((file["path"] for file in files), args["absent"])
         return files, contents
 
-    def _contents(self, entry: dict, root: str, task_vars: dict) -> list[tuple[str, bytes]]:
+    def _contents(self, entry: dict, root: str, task_vars: dict) -> list[tuple[str, bytes, int | None]]:
         if entry["content"] is not None:
-            return [(entry["path"], str(entry["content"]).encode())]
+            return [(entry["path"], str(entry["content"]).encode(), None)]
         if entry["copy"] is not None:
             return self._local_files(entry["path"], entry["copy"])
-        return [(entry["path"], self._render(entry, f"{root}/{entry['path']}", task_vars))]
+        return [(entry["path"], self._render(entry, f"{root}/{entry['path']}", task_vars), None)]
 
     def _find(self, folder: str, name: str) -> str:
         try:
@@ -103,16 +103,18 @@ class ActionModule(ActionBase):
 
     # --- verbatim copies
 
-    def _local_files(self, path: str, name: str) -> list[tuple[str, bytes]]:
+    def _local_files(self, path: str, name: str) -> list[tuple[str, bytes, int]]:
+        """Path, content and time: hosts that serve the same file must agree on its Last-Modified and ETag."""
         source = Path(self._find("files", name))
         if not source.is_dir():
             if path == ".":
                 raise model.ConfigTreeError(f"path '.' stands for a whole directory, but {source} is a file")
-            return [(path, self._read(source))]
+            return [(path, self._read(source), int(source.stat().st_mtime))]
         found = []
         for file in _walk(source):
             relative = file.relative_to(source).as_posix()
-            found.append((relative if path == "." else f"{path}/{relative}", self._read(file)))
+            place = relative if path == "." else f"{path}/{relative}"
+            found.append((place, self._read(file), int(file.stat().st_mtime)))
         return found
 
     def _read(self, file: Path) -> bytes:

@@ -31,6 +31,8 @@ ENTRY_SPEC = {
     "mode": {"type": "raw"},
     "secret": {"type": "bool", "default": False},
 }
+# What the action plugin tells the module of an entry beyond that.
+MODULE_ENTRY_SPEC = ENTRY_SPEC | {"mtime": {"type": "int"}}
 ARGUMENT_SPEC = {
     "root": {"type": "str", "required": True},
     "files": {"type": "list", "elements": "dict", "required": True, "options": ENTRY_SPEC},
@@ -68,13 +70,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file that must be there. uid and gid are None where check mode met an owner that does not exist yet."""
+    """A file that must be there. uid and gid are None where check mode met an owner that does not exist yet.
+
+    mtime is given to a new file, but a file of another time is not a difference.
+    """
 
     content: bytes
     mode: int
     uid: int | None
     gid: int | None
     secret: bool = False
+    mtime: int | None = None
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ class Run:
             uid=self._id(file["owner"], "user", lambda name: pwd.getpwnam(name).pw_uid),
             gid=self._id(file["group"], "group", lambda name: grp.getgrnam(name).gr_gid),
             secret=file.get("secret", False),
+            mtime=file.get("mtime"),
         )
 
     def _id(self, name: str, kind: str, lookup: Callable[[str], int]) -> int | None:

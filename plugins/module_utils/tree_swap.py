@@ -187,6 +187,8 @@ def stage(tree: Tree, plan: Plan, wanted: Mapping[str, Wanted], live: Mapping[st
     for path in sorted(plan.written):
         file = wanted[path]
         _write(tree.staged / path, file.content, file.mode, file.uid, file.gid)
+        if file.mtime is not None:
+            os.utime(tree.staged / path, (file.mtime, file.mtime))
     _write(tree.staged / MANIFEST, plan.manifest.dump(), 0o600)
     kept_directories = [path for path in kept if kept[path].kind == "dir"] + (["."] if live else [])
     _finish_directories(tree, plan, kept_directories, like)

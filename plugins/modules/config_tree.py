@@ -47,6 +47,7 @@ options:
           - Local file, or local directory with all files below it, taken verbatim and found as M(ansible.builtin.copy)
             finds it. Example V(pages/).
           - Links are followed where they lead to another place in that directory.
+          - New files get the modification time of their source, so that hosts which serve them agree on it.
         type: str
       content:
         description:
@@ -75,6 +76,10 @@ options:
             output of O(check) and O(apply).
         type: bool
         default: false
+      mtime:
+        description:
+          - Modification time in seconds since 1970, set by the action plugin. A task that sets it is refused.
+        type: int
   absent:
     description:
       - Files of others to remove for good, relative to O(root). Example V([sites-enabled/default]).
@@ -220,7 +225,11 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import t
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=model.ARGUMENT_SPEC | {"_contents": {"type": "str", "no_log": True}},
+        argument_spec=model.ARGUMENT_SPEC
+        | {
+            "files": model.ARGUMENT_SPEC["files"] | {"options": model.MODULE_ENTRY_SPEC},
+            "_contents": {"type": "str", "no_log": True},
+        },
         supports_check_mode=True,
     )
     if os.geteuid() != 0:

@@ -912,6 +912,7 @@ class Controller:
         (place / "templates/undefined.j2").write_text("{{ no_such_variable }}\n")
         (place / "files/tree/binary").write_bytes(bytes(range(256)))
         (place / "files/tree/sub/text").write_text("{{ verbatim }}\n")
+        os.utime(place / "files/tree/sub/text", (1_000_000_000, 1_000_000_000))
         (place / "files/tree/alias").symlink_to("sub/text")
         for name, target in (("circle", "."), ("outside", "/etc/hostname"), ("nowhere", "missing")):
             (place / "files" / name).mkdir()
@@ -973,6 +974,9 @@ def test_templates_are_rendered_as_the_template_module_renders_them(controller):
     )
     assert (controller.root / "copied/sub/text").read_text() == "{{ verbatim }}\n"
     assert (controller.root / "copied/alias").read_text() == "{{ verbatim }}\n"
+    # Two web servers must agree on Last-Modified and ETag; a touched source alone is no change.
+    assert (controller.root / "copied/sub/text").stat().st_mtime == 1_000_000_000
+    (controller.place / "files/tree/sub/text").touch()
     assert (controller.root / "literal").read_text() == "a\n"
     assert "changed=0" in controller.play(tasks[2:], "--diff").stdout
 
@@ -989,6 +993,7 @@ def test_bad_input_gets_one_error_that_says_what_is_wrong(controller):
         "missing required arguments: path": controller.tree({"content": ""}),
         "check must be a list of words such as [nginx, -t]": controller.tree(good, check="nginx -t"),
         "_contents. Supported parameters include: absent": controller.tree(good, _contents="x"),
+        "files.mtime. Supported parameters include: content": controller.tree({**good, "mtime": 1}),
         "'missing.j2' is not to be found": controller.tree({"path": "a", "src": "missing.j2"}),
         "undefined.j2 for ROOT/u: 'no_such_variable' is undefined": controller.tree(
             {"path": "u", "src": "undefined.j2"}
