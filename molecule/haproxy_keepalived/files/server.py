@@ -1,0 +1,41 @@
+"""A server that says its name and what it was asked. Its health fails while the file /run/sick is there.
+
+/slow/<seconds> takes its time. /drop takes a request and closes the connection without an answer.
+"""
+
+import http.server
+import json
+import pathlib
+import socket
+import sys
+import time
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/drop":
+            self.close_connection = True
+            return
+        if self.path.startswith("/slow/"):
+            time.sleep(float(self.path.removeprefix("/slow/")))
+        sick = self.path == "/health" and pathlib.Path("/run/sick").exists()
+        asked = {"name": socket.gethostname(), "method": self.command, "headers": dict(self.headers.items())}
+        body = json.dumps(asked).encode()
+        self.send_response(500 if sick else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *_):
+        """Nobody reads it."""
+
+
+http.server.ThreadingHTTPServer.request_queue_size = 128
+http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()

@@ -1,0 +1,44 @@
+#!/usr/bin/python3
+"""Asks HAProxy what it thinks of /etc/haproxy/haproxy.cfg, and the kernel whether the given addresses can be bound.
+
+HAProxy tries to bind only when it reloads. Where that fails, it answers nobody for two seconds.
+"""
+
+import errno
+import socket
+import subprocess
+import sys
+
+
+def holder(port: str) -> str:
+    """Return what ss says of the program that listens on a port."""
+    try:
+        done = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return " ".join(done.stdout.split())
+
+
+def problem(address: str) -> str:
+    """Return why HAProxy cannot listen on an address; empty if it can. It shares its ports, as this socket does."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]").replace("*", "")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind((host, int(port)))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return f"cannot listen on {address}: {error.strerror}"
+        if '("haproxy"' not in (who := holder(port)):
+            return f"cannot listen on {address}: another program does: {who}"
+    return ""
+
+
+if subprocess.run(["haproxy", "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg"]).returncode != 0:
+    sys.exit(1)
+sys.exit("\n".join(filter(None, map(problem, sys.argv[1:]))) or 0)
