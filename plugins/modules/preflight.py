@@ -22,7 +22,7 @@ options:
   roles:
     description:
       - Roles that each group gets. The values of their variables are checked against their argument specs.
-        Example V({webservers: [nginx]}).
+      - "Example V({webservers: [nginx]})."
     type: dict
     default: {}
 attributes:
