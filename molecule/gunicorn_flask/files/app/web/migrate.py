@@ -1,0 +1,7 @@
+"""Leaves a line for each migration, with the release that made it."""
+
+import os
+from pathlib import Path
+
+with Path("/tmp/migrations").open("a") as file:
+    file.write(os.environ["APP_RELEASE"] + "\n")

@@ -1,0 +1,189 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Releases on the host: find a good one of the wanted id, or build it.
+
+A release is a directory below `releases`. It is built at its final place, because the scripts of a virtual environment
+hold its path, and its file `.complete` is written last: what has none was never finished and is deleted. The mark also
+says what the release looked like, so one that somebody changed afterwards is not taken for good. If the changed one is
+live, it serves on while a sound one is built beside it under the next name: <id>, <id>.1, <id>.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release as model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import ReleaseError
+
+MARK = ".complete"
+PIP = ["-m", "pip", "--no-input", "--disable-pip-version-check"]
+
+
+class Store:
+    """All releases of one application, and the wish for one of them."""
+
+    def __init__(self, root: Path, wanted: str, python: str) -> None:
+        self.root = root
+        self.releases = root / "releases"
+        self.wanted = wanted
+        found = shutil.which(python)
+        self.python = os.path.realpath(found) if found else None
+
+    def live(self) -> Path | None:
+        """Where `current` leads."""
+        current = self.root / "current"
+        return self.root / current.readlink() if current.is_symlink() else None
+
+    def find(self) -> Path | None:
+        """A sound release of the wanted id, the live one before others."""
+        live = self.live()
+        return next(
+            (path for path in sorted(self._named(), key=lambda path: path != live) if self._is_sound(path)), None
+        )
+
+    def _named(self) -> list[Path]:
+        if not self.releases.is_dir():
+            return []
+        return sorted(path for path in self.releases.iterdir() if path.name.split(".")[0] == self.wanted)
+
+    def _is_sound(self, path: Path) -> bool:
+        """An upgrade of the system takes away the Python that a virtual environment needs, so that counts as well."""
+        try:
+            mark = json.loads((path / MARK).read_bytes())
+            return mark == self._describe(path, mark["built"])
+        except (OSError, ValueError, KeyError, TypeError, ReleaseError):
+            return False
+
+    def _describe(self, path: Path, built: float) -> dict[str, Any]:
+        app = path / "app"
+        return {
+            "built": built,
+            "python": self.python,
+            "app": model.digest(model.scan(app)) if any(app.iterdir()) else "",
+            "venv": listing(path / "venv"),
+        }
+
+    # --- building
+
+    def next_place(self) -> Path:
+        """A name that is free, or free to be taken: never that of the live release."""
+        live = self.live()
+        names = (self.wanted if number == 0 else f"{self.wanted}.{number}" for number in range(1000))
+        return next(path for path in map(self.releases.joinpath, names) if path != live)
+
+    def tidy(self) -> None:
+        """What died while it was built goes."""
+        live = self.live()
+        for path in self.releases.iterdir():
+            if path != live and not (path / MARK).exists():
+                shutil.rmtree(path)
+
+    def build(self, source: Mapping[str, Any], archive: Path | None, digest: str, gunicorn: str) -> Path:
+        if self.python is None:
+            raise ReleaseError("gunicorn_flask_python: there is no such program on this host; install it first")
+        for directory in (self.root, self.releases):
+            directory.mkdir(mode=0o755, exist_ok=True)
+        self.tidy()
+        path = self.next_place()
+        if path.exists():
+            shutil.rmtree(path)
+        try:
+            self._fill(path, source, archive, digest, gunicorn)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return path
+
+    def _fill(self, path: Path, source: Mapping[str, Any], archive: Path | None, digest: str, gunicorn: str) -> None:
+        app = path / "app"
+        path.mkdir(mode=0o755)
+        app.mkdir(mode=0o755)
+        if archive is not None:
+            model.unpack(archive, app)
+            if model.digest(model.scan(app)) != digest:
+                raise ReleaseError("the source changed while it was packed; run again")
+        _run([self.python, "-m", "venv", path / "venv"], "a virtual environment cannot be made")
+        python = path / "venv/bin/python"
+        for arguments in installs(source, app):
+            _pip(python, app, arguments)
+        if not list(path.glob("venv/lib/python*/site-packages/gunicorn-*.dist-info")):
+            _pip(python, app, [f"gunicorn=={gunicorn}"])
+        _run([python, *PIP, "check"], "the installed packages do not fit together")
+        # Only to start faster. A file that does not compile may be one that nobody imports.
+        subprocess.run([python, "-m", "compileall", "-qq", "-j0", app], check=False, capture_output=True)
+        # After a power cut the mark must not be there without what it speaks of.
+        mark = json.dumps(self._describe(path, time.time()))
+        os.sync()
+        (path / f"{MARK}.new").write_text(mark)
+        (path / f"{MARK}.new").rename(path / MARK)
+
+
+def installs(source: Mapping[str, Any], app: Path) -> list[list[str]]:
+    """What pip has to install, call by call. With hashes every package needs one, so the others have their own call."""
+    if source["type"] == "pypi":
+        return [[source["requirement"], *source["packages"]]]
+    file, packages = app / source["requirements"], list(source["packages"])
+    if not file.is_file():
+        if source["requirements"] != model.SOURCE_SPEC["requirements"]["default"]:
+            raise ReleaseError(
+                f"gunicorn_flask_source.requirements: there is no file '{source['requirements']}' in the source"
+            )
+        return [packages] if packages else []
+    if "--hash=" not in file.read_text(errors="replace"):
+        return [["-r", source["requirements"], *packages]]
+    return [["--require-hashes", "-r", source["requirements"]], *([packages] if packages else [])]
+
+
+def listing(root: Path) -> str:
+    """A digest of what is where, without reading it. Compiled files are left out: Python may make them anew."""
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in files:
+            path = Path(folder, name)
+            status = path.lstat()
+            target = str(path.readlink()) if path.is_symlink() else ""
+            found.append(f"{path.relative_to(root)}|{status.st_mode}|{status.st_size}|{status.st_mtime_ns}|{target}")
+    return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _pip(python: Path, app: Path, arguments: Sequence[str]) -> None:
+    command = [python, *PIP, "install", "--quiet", "--root-user-action=ignore", *arguments]
+    _run(command, f"pip cannot install {' '.join(arguments)}", cwd=app)
+
+
+def _run(argv: Sequence[Any], problem: str, cwd: Path | None = None) -> None:
+    # Ansible's own Python settings are not for the application's.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(word) for word in argv],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        said = "\n".join(done.stdout.strip().splitlines()[-15:])
+        raise ReleaseError(f"{problem}; nothing that runs was touched. It said: {said}")
+
+
+@contextmanager
+def umask(value: int = 0o022) -> Iterator[None]:
+    """The application must be able to read what root installs."""
+    before = os.umask(value)
+    try:
+        yield
+    finally:
+        os.umask(before)
