@@ -19,7 +19,20 @@ import testinfra
 import yaml
 
 PROJECT = Path(__file__).resolve().parent.parent
+FIGURES: list[str] = []
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)\s+skipped=(\d+)", re.M)
+
+
+def note_figure(text: str) -> None:
+    """Keep a measured figure for the end of the report, where it is seen whether or not its test passes."""
+    FIGURES.append(text)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures")
+        for figure in FIGURES:
+            terminalreporter.write_line(figure)
 
 
 def inventory_arguments() -> list[str]:
@@ -98,10 +111,10 @@ class RequestLoop:
         return max(later - earlier for earlier, later in zip(self.answered, self.answered[1:], strict=False))
 
     def report(self, what: str) -> None:
-        """Print the figures of the loop, for the log of the run."""
-        print(
-            f"FIGURE {what}: longest gap {self.longest_gap * 1000:.0f} ms, "
-            f"{len(self.failed)} failed of {len(self.answered) + len(self.failed)} requests"
+        """Note the figures of the loop."""
+        asked = len(self.failed) + len(self.answered)
+        note_figure(
+            f"{what}: longest gap {self.longest_gap * 1000:.0f} ms, {len(self.failed)} failed of {asked} requests"
         )
 
 
@@ -197,14 +210,17 @@ def role(playbook, tmp_path):
 
 @pytest.fixture(scope="session")
 def eventually():
-    """Return a function that asks again until the answer is true, and fails with the last answer after ``seconds``."""
+    """Return a function that asks again until the answer is true, and fails with the last answer after ``seconds``.
+
+    A refused connection is an answer too: testinfra raises RuntimeError for it.
+    """
 
     def wait(question, seconds: float = 20, pause: float = 0.2):
         end, answer = time.monotonic() + seconds, None
         while time.monotonic() < end:
             try:
                 answer = question()
-            except (requests.RequestException, AssertionError) as problem:
+            except (requests.RequestException, AssertionError, RuntimeError) as problem:
                 answer = None
                 last = problem
             else:

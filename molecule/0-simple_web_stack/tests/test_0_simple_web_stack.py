@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, note_figure
 
 PLAYBOOK = PROJECT / "playbooks/0-simple_web_stack.yml"
 SERVER = "foobar-server1"
@@ -47,7 +47,7 @@ def test_the_playbook_as_typed_changes_nothing(typed, addresses, arguments):
     run = typed(f"ansible-playbook -i inventories/0-simple_web_stack playbooks/0-simple_web_stack.yml{arguments}")
     assert run.code == 0, run.output
     assert run.recap("changed") == dict.fromkeys(addresses, 0), run.output
-    print(f"FIGURE unchanged run{arguments}: {run.seconds:.1f} s, {run.recap('ok')}")
+    note_figure(f"unchanged run{arguments}: {run.seconds:.1f} s, tasks {run.recap('ok')}")
 
 
 def test_no_secret_is_one_clear_error(playbook, get, url):

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import PROJECT, Run
+from conftest import PROJECT, Run, note_figure
 
 PLAYBOOK = PROJECT / "playbooks/3-scale_up.yml"
 SERVICES = {
@@ -89,7 +89,7 @@ def test_the_playbook_as_typed_changes_nothing(typed, addresses, arguments):
     run = typed(f"ansible-playbook playbooks/3-scale_up.yml{arguments}")
     assert run.code == 0, run.output
     assert run.recap("changed") == dict.fromkeys(addresses, 0), run.output
-    print(f"FIGURE unchanged run{arguments}: {run.seconds:.1f} s, {run.recap('ok')}")
+    note_figure(f"unchanged run{arguments}: {run.seconds:.1f} s, tasks {run.recap('ok')}")
 
 
 @pytest.mark.parametrize(
