@@ -1,14 +1,16 @@
 """A server that says its name and what it was asked. Its health fails while the file /run/sick is there.
 
-/slow/<seconds> takes its time. /drop takes a request and closes the connection without an answer.
+/drop takes a request and closes the connection without an answer; /dropped says how often, by method.
 """
 
+import collections
 import http.server
 import json
 import pathlib
 import socket
 import sys
-import time
+
+dropped = collections.Counter()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -18,13 +20,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/drop":
+            dropped[self.command] += 1
             self.close_connection = True
             return
-        if self.path.startswith("/slow/"):
-            time.sleep(float(self.path.removeprefix("/slow/")))
         sick = self.path == "/health" and pathlib.Path("/run/sick").exists()
         asked = {"name": socket.gethostname(), "method": self.command, "headers": dict(self.headers.items())}
-        body = json.dumps(asked).encode()
+        body = json.dumps(dropped if self.path == "/dropped" else asked).encode()
         self.send_response(500 if sick else 200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -83,6 +83,7 @@ def check(app: Application, migration: Sequence[str]) -> None:
     try:
         refuse_foreign_units(app)
         verify_units(app)
+        make_state_directory(app)
         load_application(app)
         if migration:
             migrate(app, migration)
@@ -109,7 +110,17 @@ def verify_units(app: Application) -> None:
         lines = [line for line in done.stdout.splitlines() if folder in line]
         if done.returncode != 0 or lines:
             said = "\n".join(lines or done.stdout.splitlines()).replace(f"{folder}/", "")
-            raise Failure(f"systemd refuses the units: {said}")
+            raise Failure(f"systemd refuses the units (gunicorn_flask_listen, gunicorn_flask_wsgi): {said}")
+
+
+def make_state_directory(app: Application) -> None:
+    """As systemd does at the first start; a migration may need it before."""
+    user = pwd.getpwnam(app.name)
+    path = Path("/var/lib", app.name)
+    if not path.exists():
+        path.mkdir(mode=0o700)
+        os.chown(path, user.pw_uid, user.pw_gid)
+        path.chmod(0o750)
 
 
 def load_application(app: Application) -> None:
@@ -128,10 +139,15 @@ def load_application(app: Application) -> None:
         app.wsgi,
     ]
     done = run_in_release(app, command)
-    if done.returncode != 0:
-        raise Failure(
-            f"gunicorn_flask_wsgi: gunicorn cannot load '{app.wsgi}' of release {app.release.name}: {tail(done.stdout)}"
-        )
+    if done.returncode == 0:
+        return
+    # A traceback ends with what it is about.
+    reason = tail(done.stdout, 1)
+    if "Error while loading the application" in done.stdout:
+        problem = f"gunicorn_flask_wsgi: gunicorn cannot load '{app.wsgi}' of release {app.release.name}"
+    else:
+        problem = "gunicorn refuses its configuration"
+    raise Failure(f"{problem}: {reason}\n{tail(done.stdout)}")
 
 
 def migrate(app: Application, command: Sequence[str]) -> None:
@@ -166,7 +182,7 @@ def activate(app: Application) -> str:
         app.point("current", app.release)
         wait_until_healthy(app, bring_up(app, switched=before != app.release))
     except (Failure, OSError) as problem:
-        log = last_lines(app, began)
+        log = last_lines(app.service, began)
         undo(app, before)
         raise Failure(
             f"release {app.release.name}: {problem}" + (f"; its log ends with:\n{log}" if log else "")
@@ -189,7 +205,7 @@ def bring_up(app: Application, switched: bool) -> float:
     if not is_active(app.socket) or not serves(app, record, listener):
         # Together, or a request would start the service again before the listener is gone.
         systemctl("stop", app.socket, app.service)
-        systemctl("start", app.socket)
+        listen(app)
         record.write(app.socket, listener)
     running = record.read(app.service) if is_active(app.service) else None
     if running == [process, code] and not switched:
@@ -200,6 +216,14 @@ def bring_up(app: Application, switched: bool) -> float:
     systemctl("reload" if running and running[0] == process else "restart", app.service)
     record.write(app.service, [process, code])
     return moment
+
+
+def listen(app: Application) -> None:
+    began = time.time()
+    if run(["systemctl", "start", app.socket]).returncode != 0:
+        raise Failure(
+            f"gunicorn_flask_listen: systemd cannot listen on {app.listen}: {last_lines(app.socket, began, number=3)}"
+        )
 
 
 def serves(app: Application, record: Record, listener: str) -> bool:
@@ -350,10 +374,10 @@ def children(parent: str) -> list[float]:
     return found
 
 
-def last_lines(app: Application, began: float) -> str:
-    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={app.service}"]
+def last_lines(unit: str, began: float, number: int = 15) -> str:
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}"]
     lines = run([*command, f"--since=@{began:.6f}", "--lines=400"]).stdout.splitlines()
-    return "\n".join([line for line in lines if AGENT not in line][-15:])
+    return "\n".join([line for line in lines if AGENT not in line][-number:])
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------------
@@ -372,8 +396,8 @@ def undo(app: Application, before: Path | None) -> None:
 
 
 def mark_void(app: Application) -> None:
-    """A release that failed is built anew next time, unless it is the one that runs."""
-    if app.target("current") != app.release:
+    """A release that failed is built anew next time, unless it has proved well before: it runs, or did before this one."""
+    if app.release not in (app.target("current"), app.target("previous")):
         (app.release / MARK).unlink(missing_ok=True)
 
 

@@ -39,6 +39,6 @@ def problem(address: str) -> str:
     return ""
 
 
-if subprocess.run(["haproxy", "-c", "-q", "-f", "/etc/haproxy/haproxy.cfg"]).returncode != 0:
+if subprocess.run(["haproxy", "-c", "-f", "/etc/haproxy/haproxy.cfg"]).returncode != 0:
     sys.exit(1)
 sys.exit("\n".join(filter(None, map(problem, sys.argv[1:]))) or 0)

@@ -3,5 +3,5 @@
 import os
 from pathlib import Path
 
-with Path("/tmp/migrations").open("a") as file:
+with Path("/var/lib/web/migrations").open("a") as file:
     file.write(os.environ["APP_RELEASE"] + "\n")
