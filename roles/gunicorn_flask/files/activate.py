@@ -222,7 +222,7 @@ def listen(app: Application) -> None:
     began = time.time()
     if run(["systemctl", "start", app.socket]).returncode != 0:
         raise Failure(
-            f"gunicorn_flask_listen: systemd cannot listen on {app.listen}: {last_lines(app.socket, began, number=3)}"
+            f"gunicorn_flask_listen: systemd cannot listen on {app.listen}: {last_lines(app.socket, began, number=5)}"
         )
 
 
@@ -396,7 +396,7 @@ def undo(app: Application, before: Path | None) -> None:
 
 
 def mark_void(app: Application) -> None:
-    """A release that failed is built anew next time, unless it has proved well before: it runs, or did before this one."""
+    """A release that failed is built anew next time, unless it has proved well before."""
     if app.release not in (app.target("current"), app.target("previous")):
         (app.release / MARK).unlink(missing_ok=True)
 
