@@ -16,3 +16,8 @@ remove_network() {
     docker network rm foobar > /dev/null && say "removed the network"
   fi
 }
+
+tests() { # passed|failed FOLDER: the sum over pytest's closing lines in its logs; a figure like "0 failed of 90" is none
+  { grep -hE '^(=+ )?[0-9]+ [a-z]+.* in [0-9.]+s( |$)' "$2"/*.log || true; } | { grep -oE "[0-9]+ $1" || true; } |
+    awk '{ n += $1 } END { print n + 0 }'
+}
