@@ -81,12 +81,16 @@ def test_a_stage_that_does_not_exist():
 
 
 def test_the_tests_of_all_parts_are_counted(tmp_path):
-    (tmp_path / "one.log").write_text("reload: longest gap 52 ms, 7 failed of 406 requests\n23 passed in 215.21s (0:03:35)\n")
+    (tmp_path / "one.log").write_text(
+        "reload: longest gap 52 ms, 7 failed of 406 requests\n23 passed in 215.21s (0:03:35)\n"
+    )
     (tmp_path / "two.log").write_text("===== 2 failed, 40 passed, 1 skipped in 5.52s =====\nchanged=3 failed=0\n")
     (tmp_path / "lint.log").write_text("Passed: 0 failure(s), 0 warning(s) in 120 files\n")
 
     def tests(kind: str) -> str:
         script = f"source {PROJECT}/tools/common.sh; tests {kind} {tmp_path}"
-        return subprocess.run([shutil.which("bash"), "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [shutil.which("bash"), "-c", script], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     assert (tests("passed"), tests("failed")) == ("63", "2")
