@@ -94,3 +94,8 @@ def test_the_tests_of_all_parts_are_counted(tmp_path):
         ).stdout.strip()
 
     assert (tests("passed"), tests("failed")) == ("63", "2")
+
+
+def test_a_part_that_does_not_exist():
+    done = subprocess.run([PROJECT / "tools/test", "unit", "moon"], capture_output=True, text=True, timeout=60)
+    assert last_line(done).startswith("error: there is no part moon; there are: lint unit package nginx ")
