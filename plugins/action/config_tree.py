@@ -41,6 +41,7 @@ class ActionModule(ActionBase):
             model.parse_mode(args[key], key)
         if args["timeout"] < 1:
             raise model.ConfigTreeError(f"timeout must be at least 1 second, not {args['timeout']}")
+        model.check_units(args["units"])
         model.check_entries(args["files"])
         return args
 

@@ -16,6 +16,8 @@ PENDING = ".config_tree.pending"
 OWN_NAMES = frozenset((MANIFEST, PENDING))
 DIFF_LIMIT = 100 * 1024
 PAYLOAD_LIMIT = 32 * 1024 * 1024
+# A template without an instance cannot run, and a pattern stands for units that nobody has named.
+UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]+)?\.(service|socket|timer|path|target|mount)")
 MASK = "********"
 HIDDEN = "not shown: secret or not readable by everyone\n"
 BINARY = "not shown: binary or larger than 100 KiB\n"
@@ -43,6 +45,7 @@ ARGUMENT_SPEC = {
     "directory_mode": {"type": "raw", "default": "0755"},
     "check": {"type": "list", "elements": "str", "default": []},
     "apply": {"type": "list", "elements": "str", "default": []},
+    "units": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 60},
 }
 
@@ -173,6 +176,16 @@ def check_root(root: str) -> str:
 def check_argv(value: object, what: str) -> None:
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) and word for word in value):
         raise ConfigTreeError(f"{what} must be a list of words such as [nginx, -t], not {value!r}")
+
+
+def check_units(units: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for unit in units:
+        if not UNIT.fullmatch(unit):
+            raise ConfigTreeError(f"units: '{unit}' is no full name of a unit; write one such as nginx.service")
+        if unit in seen:
+            raise ConfigTreeError(f"units: '{unit}' is listed twice; keep one")
+        seen.add(unit)
 
 
 def check_entries(entries: Iterable[Mapping]) -> None:

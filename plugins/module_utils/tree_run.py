@@ -4,24 +4,19 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
 import shlex
 import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_swap as steps
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_units as units
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import ConfigTreeError
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.tree_command import PATH, Outcome, run_command
 
-# Cron jobs and some sudo rules leave the sbin directories out.
-PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 # The namespace keeps the mount from everybody else and ends with the command. Read-only: both trees share files.
 IN_STAGED = [
     "unshare",
@@ -34,40 +29,6 @@ IN_STAGED = [
 ]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended; `said` is fit to be shown."""
-
-    ok: bool
-    said: str
-
-
-def run_command(argv: Sequence[str], timeout: int) -> Outcome:
-    """A service that the command leaves behind may keep its output open, so that goes to a file instead of a pipe."""
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            cwd="/",
-            env=os.environ | {"PATH": PATH},
-        )
-        try:
-            code = process.wait(timeout)
-            ended = "" if code == 0 else f"(exit code {code})"
-        except subprocess.TimeoutExpired:
-            code = None
-            ended = f"(killed after {timeout} s)"
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        output.seek(0)
-        said = output.read().decode(errors="replace").strip()
-    return Outcome(code == 0, f"{said} {ended}".strip())
-
-
 class Run:
     """The arguments made fit for use, and the course of a run."""
 
@@ -75,6 +36,7 @@ class Run:
         self.tree = steps.Tree(params["root"])
         self.check = params["check"]
         self.apply = params["apply"]
+        self.unit_names = params["units"]
         self.timeout = params["timeout"]
         self.absent = params["absent"]
         self.check_mode = check_mode
@@ -94,15 +56,18 @@ class Run:
             steps.refuse_unsuitable(self.tree)
             pending = self.tree.pending() if self.check_mode else steps.heal(self.tree)
             self._compare()
+            self.units = units.look(self.unit_names)
             result = self._result(pending)
             if self.check_mode or not result["changed"]:
                 return result
             self._find_commands()
             if self.plan.changed:
                 self._put_in_place()
-            else:
+            elif pending:
                 self._check_live()
-            self._apply()
+            if self.plan.changed or pending:
+                self._apply()
+            result["started_units"] = self._bring_up(result["started_units"])
             return result | self.outputs
 
     # --- comparing
@@ -156,12 +121,14 @@ class Run:
         return (self.tree.root / path).read_bytes() == file.content
 
     def _result(self, pending: bool) -> dict[str, Any]:
+        lacking = [unit.name for unit in self.units if not unit.good]
         result: dict[str, Any] = {
-            "changed": self.plan.changed or pending,
+            "changed": self.plan.changed or pending or bool(lacking),
             "added": sorted(self.plan.added),
             "changed_files": sorted(self.plan.altered),
             "removed": sorted(self.plan.removed),
             "restored_pending": pending,
+            "started_units": lacking,
         }
         if self.want_diff:
             result["diff"] = list(self._diffs())
@@ -182,6 +149,9 @@ class Run:
                 yield model.attribute_diff(str(root / path), old, new)
         for path in sorted(plan.new_directories):
             yield model.attribute_diff(str(root / path), "missing", _attributes(self.directory))
+        for unit in self.units:
+            if not unit.good:
+                yield model.attribute_diff(unit.name, str(unit), unit.once_good)
 
     def _hidden(self, path: str, file: model.Wanted | None) -> tuple[bool, bool]:
         """Hide what is secret, what once was, and what somebody else keeps from others."""
@@ -252,6 +222,8 @@ class Run:
 
     def _apply(self) -> None:
         if self.apply:
+            with suppress(units.UnitError):  # what it needs of that, it says itself
+                units.clear(self.unit_names, self.timeout)
             outcome = run_command(self.apply, self.timeout)
             self._note("apply_output", outcome)
             if not outcome.ok:
@@ -266,10 +238,12 @@ class Run:
             raise ConfigTreeError(f"{message}; it is the last one that worked, so it stays. {said}", **self.outputs)
         if not steps.can_roll_back(self.tree):
             steps.withdraw(self.tree)
+            said += self._bring_back([unit.name for unit in self.units if unit.running])
             raise ConfigTreeError(f"{message}; there was none before, so it is taken out again. {said}", **self.outputs)
         steps.roll_back(self.tree)
         again = run_command(self.apply, self.timeout) if self.apply else Outcome(True, "")
         self._note("rollback_output", again)
+        said += self._bring_back(self.unit_names)
         if not again.ok:
             raise ConfigTreeError(
                 f"{message}; the old one is back in place, but {_quoted(self.apply)} fails with it too: "
@@ -279,9 +253,31 @@ class Run:
         steps.confirm(self.tree)
         raise ConfigTreeError(f"{message}; the old one is back in place and applied. {said}", **self.outputs)
 
+    def _bring_up(self, lacking: Sequence[str]) -> list[str]:
+        """Those that were down before and that `apply` has started count as well, as check mode has said."""
+        try:
+            started = units.bring_up(self.unit_names, self.timeout)
+        except units.UnitError as error:
+            said = self._masked(str(error))
+            raise ConfigTreeError(
+                f"{self.tree.root}: the configuration is in place, but {said}", **self.outputs
+            ) from None
+        return [name for name in self.unit_names if name in {*lacking, *started}]
+
+    def _bring_back(self, names: Sequence[str]) -> str:
+        """A run that fails leaves no service down. It fails anyway, so this only adds to its message."""
+        try:
+            units.bring_up(names, self.timeout)
+        except ConfigTreeError as error:
+            return f" And {self._masked(str(error))}"
+        return ""
+
     def _note(self, key: str, outcome: Outcome) -> None:
-        known = [str(self.tree.root), *self.wanted, *self.check, *self.apply]
-        self.outputs[key] = model.tail(model.mask(outcome.said, self.secrets, known))
+        self.outputs[key] = model.tail(self._masked(outcome.said))
+
+    def _masked(self, said: str) -> str:
+        known = [str(self.tree.root), *self.wanted, *self.check, *self.apply, *self.unit_names]
+        return model.mask(said, self.secrets, known)
 
 
 def _attributes(wish: model.Entry | model.Wanted) -> str:

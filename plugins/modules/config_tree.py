@@ -121,9 +121,21 @@ options:
     type: list
     elements: str
     default: []
+  units:
+    description:
+      - Units of systemd that must be running, enabled and not masked, by their full names. Example V([nginx.service]).
+      - They are looked at in the same execution. What is not up is unmasked before O(apply), and enabled and started
+        after it, in the order of the list.
+      - A unit that has nothing to enable (V(static), V(indirect), V(generated), V(alias)) is only started.
+      - If a unit does not start, the task fails with the end of its journal, and the new tree stays. If O(apply) failed
+        and the old tree is back, the units are brought up too, so that a run that fails leaves no service down.
+      - In check mode, a unit that does not exist yet counts as one to be started.
+    type: list
+    elements: str
+    default: []
   timeout:
     description:
-      - Seconds after which O(check) or O(apply) is killed and counts as failed.
+      - Seconds after which O(check), O(apply) or the start of one of O(units) is killed and counts as failed.
     type: int
     default: 60
   _contents:
@@ -173,6 +185,7 @@ EXAMPLES = r"""
       - sites-enabled/default
     check: [nginx, -t]
     apply: [systemctl, reload-or-restart, nginx]
+    units: [nginx.service]
 """
 
 RETURN = r"""
@@ -199,6 +212,12 @@ restored_pending:
   returned: always
   type: bool
   sample: false
+started_units:
+  description: Those of O(units) that were not running, not enabled or masked.
+  returned: always
+  type: list
+  elements: str
+  sample: [nginx.service]
 check_output:
   description: Last lines of the output of O(check).
   returned: when it ran

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_run, tree_swap
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import (
+    tree_command,
+    tree_run,
+    tree_swap,
+    tree_units,
+)
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import ConfigTreeError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change owners")
@@ -188,6 +193,7 @@ class Host:
             "directory_mode": "0755",
             "check": [],
             "apply": ["sh", "-c", script],
+            "units": [],
             "timeout": 10,
         }
 
@@ -674,6 +680,214 @@ def test_the_live_tree_is_whole_at_every_moment(host):
     stop.set()
     reader.join()
     assert torn == []
+
+
+# --- units ------------------------------------------------------------------------------------------------------------
+
+
+class Systemd:
+    """As much of systemd as config_tree asks for: units by name, each with what `show` and `is-enabled` say of it."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, dict[str, str]] = {}
+        self.calls: list[str] = []
+        self.fragment = ""
+
+    def add(self, name: str, active: str = "active", file: str = "enabled", **properties: str) -> None:
+        self.units[name] = {
+            "LoadState": "masked" if file.startswith("masked") else "loaded",
+            "ActiveState": active,
+            "UnitFileState": file,
+            "FragmentPath": self.fragment,
+            "Type": "notify",
+            "NRestarts": "0",
+            **properties,
+        }
+
+    def query(self, verb: str, *arguments: str) -> subprocess.CompletedProcess:
+        names = arguments[arguments.index("--") + 1 :]
+        missing = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
+        found = [self.units.get(name, missing) for name in names]
+        if verb == "show":
+            said = "\n".join("".join(f"{key}={value}\n" for key, value in unit.items()) for unit in found)
+        else:
+            said = "".join(f"{unit['UnitFileState'] or 'not-found'}\n" for unit in found)
+        return subprocess.CompletedProcess([], 0, said, "")
+
+    def command(self, argv: list[str], timeout: int) -> tree_command.Outcome:
+        words = [word for word in argv if not word.startswith("--")]
+        if words[0] == "journalctl":
+            return tree_command.Outcome(True, f"{argv[-1]}: no such option")
+        self.calls.append(" ".join(words[1:]))
+        verb, names = words[1], words[2:]
+        return tree_command.Outcome(all(self.obey(verb, self.units[name]) for name in names), "systemctl's words")
+
+    @staticmethod
+    def obey(verb: str, unit: dict[str, str]) -> bool:
+        if verb == "unmask":
+            unit |= {"LoadState": "loaded", "UnitFileState": "disabled"}
+        elif verb == "enable":
+            unit["UnitFileState"] = "enabled"
+        elif verb == "stop":
+            unit["ActiveState"] = "inactive"
+        elif verb == "start":
+            startable = unit["LoadState"] == "loaded" and unit.get("bad") != "start"
+            unit["ActiveState"] = "active" if startable and unit.get("bad") != "later" else "failed"
+            return startable
+        return True
+
+
+@pytest.fixture
+def systemd(host, monkeypatch) -> Systemd:
+    systemd = Systemd()
+    systemd.fragment = str(host.place / "fragment")
+    Path(systemd.fragment).write_text("[Service]\n[Install]\nWantedBy=multi-user.target\n")
+    monkeypatch.setattr(tree_units, "_query", systemd.query)
+    monkeypatch.setattr(tree_units, "run_command", systemd.command)
+    return systemd
+
+
+UNITS = ["app.socket", "app.service"]
+
+
+def test_units_that_are_up_cost_no_command(host, systemd):
+    for unit in UNITS:
+        systemd.add(unit)
+    host.run(FILES, units=UNITS)
+    before = host.snapshot()
+    result = host.run(FILES, units=UNITS)
+    assert (result["changed"], result["started_units"], systemd.calls) == (False, [], [])
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("active", "file", "calls"),
+    [
+        ("inactive", "enabled", ["start app.service"]),
+        ("failed", "enabled", ["reset-failed app.service", "start app.service"]),
+        ("activating", "enabled", ["start app.service"]),
+        ("active", "disabled", ["enable app.service"]),
+        ("active", "enabled-runtime", ["enable app.service"]),
+        ("active", "linked", ["enable app.service"]),
+        ("inactive", "static", ["start app.service"]),
+        ("inactive", "indirect", ["start app.service"]),
+        ("inactive", "generated", ["start app.service"]),
+        ("inactive", "masked", ["unmask app.service", "daemon-reload", "enable app.service", "start app.service"]),
+        ("active", "static", []),
+        ("active", "alias", []),
+    ],
+)
+def test_a_unit_that_is_not_up_is_brought_up_and_nothing_else_happens(host, systemd, active, file, calls):
+    systemd.add("app.socket")
+    systemd.add("app.service", "active", "enabled")
+    host.run(FILES, units=UNITS)
+    systemd.add("app.service", active, file)
+    before = host.snapshot()
+    lacking = ["app.service"] if calls else []
+    predicted = host.run(FILES, units=UNITS, check_mode=True, want_diff=True)
+    assert (predicted["changed"], predicted["started_units"], systemd.calls) == (bool(calls), lacking, [])
+    assert [diff["before_header"] for diff in predicted["diff"]] == lacking
+    result = host.run(FILES, units=UNITS)
+    assert (result["changed"], result["started_units"], systemd.calls) == (bool(calls), lacking, calls)
+    assert host.snapshot() == before
+    assert not host.run(FILES, units=UNITS)["changed"]
+
+
+def test_a_linked_unit_that_has_nothing_to_enable_is_up(host, systemd):
+    Path(systemd.fragment).write_text("[Service]\n")
+    systemd.add("app.service", "active", "linked")
+    host.run(FILES, units=["app.service"])
+    assert not host.run(FILES, units=["app.service"])["changed"] and systemd.calls == []
+
+
+def test_units_are_started_in_their_order_and_a_socket_before_its_running_service(host, systemd):
+    systemd.add("app.socket", "inactive", Triggers="app.service")
+    systemd.add("app.service")
+    result = host.run(FILES, units=UNITS)
+    assert systemd.calls[-3:] == ["stop app.service", "start app.socket", "start app.service"]
+    assert result["started_units"] == UNITS
+
+
+def test_a_mask_is_gone_before_apply_that_would_fail_of_it(host, systemd):
+    host.run(FILES)
+    systemd.add("app.service", "inactive", "masked")
+    seen = []
+    run_command = tree_run.run_command
+
+    def apply(argv, timeout):
+        seen.append(dict(systemd.units["app.service"]))
+        return run_command(argv, timeout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_run, "run_command", apply)
+        host.run({"a.conf": "new\n"}, units=["app.service"])
+    assert seen[0]["LoadState"] == "loaded"
+    assert systemd.units["app.service"]["ActiveState"] == "active"
+
+
+def test_a_unit_that_apply_brings_is_predicted_and_not_started_twice(host, systemd, monkeypatch):
+    assert host.run(FILES, units=["app.service"], check_mode=True)["started_units"] == ["app.service"]
+    run_command = tree_run.run_command
+
+    def apply(argv, timeout):
+        systemd.add("app.service")
+        return run_command(argv, timeout)
+
+    monkeypatch.setattr(tree_run, "run_command", apply)
+    assert host.run(FILES, units=["app.service"])["started_units"] == ["app.service"] and systemd.calls == []
+
+
+def test_a_unit_that_nobody_brings_is_named(host, systemd):
+    with pytest.raises(ConfigTreeError, match="configuration is in place, but there is no unit app.service on this"):
+        host.run(FILES, units=["app.service"])
+    assert host.read() == "one\n" and host.siblings == [] and not host.has(model.PENDING)
+
+
+@pytest.mark.parametrize(("bad", "said"), [("start", "does not start"), ("later", r"does not stay up \(it is failed")])
+def test_a_unit_that_does_not_start_fails_with_its_journal_and_the_tree_stays(host, systemd, bad, said):
+    systemd.add("app.service", "inactive", bad=bad)
+    for _attempt in range(2):
+        with pytest.raises(ConfigTreeError, match=f"app.service {said}.*ends: --unit=app.service: no such option"):
+            host.run(FILES, units=["app.service"])
+        assert host.read() == "one\n" and host.siblings == [] and not host.has(model.PENDING)
+
+
+def test_a_run_that_fails_leaves_no_unit_down(host, systemd):
+    """The old tree is back, so what runs on it runs; where there was none, what ran before runs."""
+    systemd.add("app.service")
+    apply = host.params["apply"][2]
+
+    def run(files):
+        with pytest.raises(ConfigTreeError) as error, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree_run, "run_command", stopping)
+            host.run(files, units=["app.service", "other.service"])
+        return str(error.value)
+
+    def stopping(argv, timeout):
+        systemd.units["app.service"]["ActiveState"] = "failed"
+        return tree_command.run_command(argv, timeout)
+
+    assert apply in run({"a.conf": "broken\n"}) and not host.root.exists()
+    assert systemd.units["app.service"]["ActiveState"] == "active"
+    host.run(FILES)
+    systemd.add("other.service", "inactive", "disabled")
+    assert "back in place and applied" in run({"a.conf": "broken\n"})
+    assert systemd.units["app.service"]["ActiveState"] == systemd.units["other.service"]["ActiveState"] == "active"
+    systemd.add("other.service", "inactive", bad="start")
+    message = run({"a.conf": "broken\n"})
+    assert "back in place and applied" in message and "And other.service does not start" in message
+
+
+@pytest.mark.parametrize("unit", ["nginx", "nginx.service ", "*.service", "a@.service", "-x", "", "a.b", "a/b.service"])
+def test_what_is_no_name_of_a_unit_is_refused(unit):
+    with pytest.raises(ConfigTreeError, match="no full name of a unit"):
+        model.check_units(["good.service", unit])
+
+
+def test_names_of_units_are_taken_once():
+    model.check_units(["a.service", "a.socket", "a@1.service", "dev-x\\x2d.mount"])
+    with pytest.raises(ConfigTreeError, match="'a.service' is listed twice"):
+        model.check_units(["a.service", "a.service"])
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
