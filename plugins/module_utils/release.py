@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -16,10 +17,14 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 # A release that an older way of building has made is not the same release.
-RECIPE = 1
+RECIPE = 2
 SOURCE_SPEC = {
-    "type": {"type": "str", "required": True, "choices": ["directory", "pypi"]},
+    "type": {"type": "str", "required": True, "choices": ["directory", "git", "archive", "pypi"]},
     "path": {"type": "path"},
+    "url": {"type": "str"},
+    "revision": {"type": "str"},
+    "checksum": {"type": "str"},
+    "subdirectory": {"type": "str"},
     "requirements": {"type": "str", "default": "requirements.txt"},
     "requirement": {"type": "str"},
     "packages": {"type": "list", "elements": "str", "default": []},
@@ -30,7 +35,12 @@ ARGUMENT_SPEC = {
     "exclude": {"type": "list", "elements": "str", "default": []},
     "gunicorn": {"type": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
+    "release": {"type": "str", "default": ""},
 }
+# What each type of source needs, and what it may have besides that. The rest of these is not for it.
+NEEDED = {"directory": ["path"], "git": ["url", "revision"], "archive": ["checksum"], "pypi": ["requirement"]}
+POSSIBLE = {"directory": [], "git": ["subdirectory"], "archive": ["path", "url", "subdirectory"], "pypi": []}
+CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}")
 
 
 class ReleaseError(Exception):
@@ -52,16 +62,45 @@ class Entry:
 
 def check_source(source: Mapping) -> None:
     kind = source["type"]
-    needed, unfit = ("path", "requirement") if kind == "directory" else ("requirement", "path")
-    if not source.get(needed):
-        raise ReleaseError(f"gunicorn_flask_source: type {kind} needs '{needed}'")
-    if source.get(unfit):
-        raise ReleaseError(f"gunicorn_flask_source: '{unfit}' is not for type {kind}; leave it out")
+    for key in NEEDED[kind]:
+        if not source.get(key):
+            raise ReleaseError(f"gunicorn_flask_source: type {kind} needs '{key}'")
+    for key in ("path", "url", "revision", "checksum", "subdirectory", "requirement"):
+        if source.get(key) and key not in NEEDED[kind] + POSSIBLE[kind]:
+            raise ReleaseError(f"gunicorn_flask_source: '{key}' is not for type {kind}; leave it out")
     for word in [source.get("requirement") or "", *source["packages"]]:
         if word.startswith("-") or "\n" in word:
             raise ReleaseError(
                 f"gunicorn_flask_source: '{word}' is not a requirement; write one such as 'httpbin==0.10.4'"
             )
+    if kind == "archive":
+        _check_archive(source)
+    if kind == "git":
+        _check_git(source)
+    parts = (source.get("subdirectory") or "").split("/")
+    if parts[0] == "" and len(parts) > 1 or ".." in parts:
+        raise ReleaseError(
+            f"gunicorn_flask_source.subdirectory: '{source['subdirectory']}' leads out of the source; "
+            "write it as in 'services/web'"
+        )
+
+
+def _check_archive(source: Mapping) -> None:
+    if bool(source.get("path")) == bool(source.get("url")):
+        raise ReleaseError("gunicorn_flask_source: type archive needs either 'path' or 'url'")
+    if not CHECKSUM.fullmatch(source["checksum"]):
+        raise ReleaseError(
+            f"gunicorn_flask_source.checksum: '{source['checksum']}' is none; "
+            "write sha256: and the 64 digits that sha256sum prints"
+        )
+    if source.get("url") and not re.match(r"https?://[^\s]+$", source["url"]):
+        raise ReleaseError("gunicorn_flask_source.url: an archive is fetched from https://... or http://... only")
+
+
+def _check_git(source: Mapping) -> None:
+    for key in ("url", "revision"):
+        if source[key].startswith("-") or re.search(r"[\s\x00-\x1f]", source[key]):
+            raise ReleaseError(f"gunicorn_flask_source.{key}: it may hold no space and not begin with a dash")
 
 
 # --- what is in a directory -------------------------------------------------------------------------------------------
@@ -118,16 +157,23 @@ def _link(path: Path, base: Path) -> str:
 
 
 def digest(entries: Iterable[Entry]) -> str:
-    return _hash([astuple(entry) for entry in entries])
+    return hashed([astuple(entry) for entry in entries])
 
 
-def release_id(source: Mapping, entries: Iterable[Entry], gunicorn: str, python: str) -> str:
-    """The same code and the same requirements give the same id, on every controller."""
-    wish = {key: source.get(key) for key in ("type", "requirements", "requirement", "packages")}
-    return _hash([RECIPE, wish, digest(entries), gunicorn, python])[:12]
+def release_id(source: Mapping, content: str, gunicorn: str, python: str) -> str:
+    """The same code and the same requirements give the same id, on every controller.
+
+    Args:
+        source: the wish; where it lies does not matter.
+        content: what the code is: a digest of the directory, the commit, the archive's checksum.
+        gunicorn: the wanted version.
+        python: the wanted Python.
+    """
+    wish = {key: source.get(key) for key in ("type", "subdirectory", "requirements", "requirement", "packages")}
+    return hashed([RECIPE, wish, content, gunicorn, python])[:12]
 
 
-def _hash(document: object) -> str:
+def hashed(document: object) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,6 +5,10 @@ A release is a directory below `releases`. It is built at its final place, becau
 hold its path, and its file `.complete` is written last: what has none was never finished and is deleted. The mark also
 says what the release looked like, so one that somebody changed afterwards is not taken for good. If the changed one is
 live, it serves on while a sound one is built beside it under the next name: <id>, <id>.1, <id>.2.
+
+A release's `venv` is a link to one below `venvs`, named after everything that goes into it. Releases with the same
+requirements share one, so changed code alone installs nothing. It has a mark of its own, and is part of what the
+release's mark describes.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -24,6 +29,13 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import r
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import ReleaseError
 
 MARK = ".complete"
+# Lines of requirements that mean the same wherever they stand. What else there may be, a path or `-e .`, depends on the
+# code around it.
+FROM_AFAR = re.compile(
+    r"[A-Za-z0-9][\w.-]*\s*(\[[^\]]*\])?\s*([<>=!~;@].*)?"
+    r"|(-i|--(index-url|extra-index-url|trusted-host|only-binary|no-binary|prefer-binary|pre|require-hashes))\b.*"
+)
+OTHER_FILE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)")
 PIP = ["-m", "pip", "--no-input", "--disable-pip-version-check"]
 
 
@@ -33,14 +45,36 @@ class Store:
     def __init__(self, root: Path, wanted: str, python: str) -> None:
         self.root = root
         self.releases = root / "releases"
+        self.venvs = root / "venvs"
         self.wanted = wanted
         found = shutil.which(python)
         self.python = os.path.realpath(found) if found else None
 
     def live(self) -> Path | None:
         """Where `current` leads."""
-        current = self.root / "current"
-        return self.root / current.readlink() if current.is_symlink() else None
+        return self.target("current")
+
+    def target(self, link: str) -> Path | None:
+        path = self.root / link
+        return self.root / path.readlink() if path.is_symlink() else None
+
+    def choose(self, name: str) -> Path:
+        """A release that is here, by its name or as the one before the live one."""
+        path = self.target("previous") if name == "previous" else self.releases / name
+        if path is None or path.parent != self.releases or not (path / MARK).is_file():
+            here = ", ".join(self.finished()) or "none"
+            wrong = "no release before the live one" if name == "previous" else f"no release '{name}'"
+            raise ReleaseError(f"gunicorn_flask_release: there is {wrong} in {self.releases}; there are: {here}")
+        if not self._is_sound(path):
+            raise ReleaseError(
+                f"gunicorn_flask_release: {path} or its Python was changed after it was built; deploy its source again"
+            )
+        return path
+
+    def finished(self) -> list[str]:
+        """Names of the releases that are here, the newest first."""
+        marks = sorted(self.releases.glob(f"*/{MARK}"), key=lambda mark: mark.stat().st_mtime, reverse=True)
+        return [mark.parent.name for mark in marks]
 
     def find(self) -> Path | None:
         """A sound release of the wanted id, the live one before others."""
@@ -80,16 +114,24 @@ class Store:
         return next(path for path in map(self.releases.joinpath, names) if path != live)
 
     def tidy(self) -> None:
-        """What died while it was built goes."""
+        """What died while it was built goes, and environments that no release leads to. Only builders make either."""
         live = self.live()
         for path in self.releases.iterdir():
             if path != live and not (path / MARK).exists():
                 shutil.rmtree(path)
+        used = self._used_venvs()
+        for path in self.venvs.iterdir():
+            if path.name not in used:
+                shutil.rmtree(path)
+
+    def _used_venvs(self) -> set[str]:
+        links = (path / "venv" for path in self.releases.iterdir())
+        return {link.readlink().name for link in links if link.is_symlink()}
 
     def build(self, source: Mapping[str, Any], archive: Path | None, digest: str, gunicorn: str) -> Path:
         if self.python is None:
             raise ReleaseError("gunicorn_flask_python: there is no such program on this host; install it first")
-        for directory in (self.root, self.releases):
+        for directory in (self.root, self.releases, self.venvs):
             directory.mkdir(mode=0o755, exist_ok=True)
         self.tidy()
         path = self.next_place()
@@ -110,20 +152,78 @@ class Store:
             model.unpack(archive, app)
             if model.digest(model.scan(app)) != digest:
                 raise ReleaseError("the source changed while it was packed; run again")
-        _run([self.python, "-m", "venv", path / "venv"], "a virtual environment cannot be made")
-        python = path / "venv/bin/python"
+        self._furnish(path, source, gunicorn)
+        # Only to start faster. A file that does not compile may be one that nobody imports.
+        subprocess.run(
+            [path / "venv/bin/python", "-m", "compileall", "-qq", "-j0", app], check=False, capture_output=True
+        )
+        _mark(path, self._describe(path, time.time()))
+
+    # --- environments
+
+    def _furnish(self, release: Path, source: Mapping[str, Any], gunicorn: str) -> None:
+        """Give the release the environment that another one has, if it is sound and made of the same, or a new one."""
+        name = environment_id(source, release, gunicorn, str(self.python))
+        used = self._used_venvs()
+        for number in range(1000):
+            place = self.venvs / (name if number == 0 else f"{name}.{number}")
+            sound = _is_sound_venv(place)
+            # One that is not sound may still be what a release runs with: it stays, and another is made beside it.
+            if not sound and place.name in used:
+                continue
+            (release / "venv").symlink_to(os.path.relpath(place, release))
+            if not sound:
+                shutil.rmtree(place, ignore_errors=True)
+                try:
+                    self._install(place, release / "app", source, gunicorn)
+                except BaseException:
+                    shutil.rmtree(place, ignore_errors=True)
+                    raise
+            return
+
+    def _install(self, place: Path, app: Path, source: Mapping[str, Any], gunicorn: str) -> None:
+        _run([self.python, "-m", "venv", place], "a virtual environment cannot be made")
+        python = place / "bin/python"
         for arguments in installs(source, app):
             _pip(python, app, arguments)
-        if not list(path.glob("venv/lib/python*/site-packages/gunicorn-*.dist-info")):
+        if not list(place.glob("lib/python*/site-packages/gunicorn-*.dist-info")):
             _pip(python, app, [f"gunicorn=={gunicorn}"])
         _run([python, *PIP, "check"], "the installed packages do not fit together")
-        # Only to start faster. A file that does not compile may be one that nobody imports.
-        subprocess.run([python, "-m", "compileall", "-qq", "-j0", app], check=False, capture_output=True)
-        # After a power cut the mark must not be there without what it speaks of.
-        mark = json.dumps(self._describe(path, time.time()))
-        os.sync()
-        (path / f"{MARK}.new").write_text(mark)
-        (path / f"{MARK}.new").rename(path / MARK)
+        _mark(place, listing(place))
+
+
+def _mark(path: Path, content: Any) -> None:
+    """After a power cut the mark must not be there without what it speaks of."""
+    os.sync()
+    (path / f"{MARK}.new").write_text(json.dumps(content))
+    (path / f"{MARK}.new").rename(path / MARK)
+
+
+def _is_sound_venv(place: Path) -> bool:
+    try:
+        return json.loads((place / MARK).read_bytes()) == listing(place)
+    except (OSError, ValueError):
+        return False
+
+
+def environment_id(source: Mapping[str, Any], release: Path, gunicorn: str, python: str) -> str:
+    """The same id means: pip is told the same. Where it is sent into the code, no other release shares the result."""
+    texts: dict[Path, str] = {}
+    waiting = [] if source["type"] == "pypi" else [release / "app" / source["requirements"]]
+    local = False
+    while waiting:
+        file = waiting.pop()
+        if file in texts or not file.is_file():
+            continue
+        texts[file] = file.read_text(errors="replace")
+        for raw in texts[file].replace("\\\n", " ").splitlines():
+            line = re.sub(r"(^|\s)#.*", "", raw).strip()
+            if other := OTHER_FILE.match(line):
+                waiting.append(Path(os.path.normpath(file.parent / other[1])))
+            elif line and (not FROM_AFAR.fullmatch(line) or "file:" in line or (release / "app" / line).exists()):
+                local = True
+    wish = [source.get("requirement"), source["packages"], list(texts.values()), gunicorn, python]
+    return model.hashed([model.RECIPE, wish, release.name if local else ""])[:12]
 
 
 def installs(source: Mapping[str, Any], app: Path) -> list[list[str]]:
@@ -149,6 +249,8 @@ def listing(root: Path) -> str:
         folders[:] = [name for name in folders if name != "__pycache__"]
         for name in files:
             path = Path(folder, name)
+            if path == root / MARK:
+                continue
             status = path.lstat()
             target = str(path.readlink()) if path.is_symlink() else ""
             found.append(f"{path.relative_to(root)}|{status.st_mode}|{status.st_size}|{status.st_mtime_ns}|{target}")

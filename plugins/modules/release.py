@@ -27,14 +27,34 @@ options:
     suboptions:
       type:
         description:
-          - V(directory) for a directory of the controller, V(pypi) for something that pip can install.
+          - V(directory) for a directory of the controller, V(git) for a revision of a repository, V(archive) for a tar
+            archive, V(pypi) for something that pip can install.
+          - The controller fetches repositories and archives, once for all hosts of a run. Hosts need no access to them.
         type: str
         required: true
-        choices: [directory, pypi]
+        choices: [directory, git, archive, pypi]
       path:
         description:
-          - The directory, absolute or relative to the playbook. Example V(examples/guestbook).
+          - The directory or the archive, absolute or relative to the playbook. Example V(examples/guestbook).
         type: path
+      url:
+        description:
+          - Address of the repository or the archive. Example V(https://git.example.com/guestbook.git).
+          - Nobody is asked for a password. The controller's SSH agent and Git's credential helpers are used.
+        type: str
+      revision:
+        description:
+          - Branch, tag or whole commit of the repository. A branch that moves makes a new release. Example V(v1.4.0).
+        type: str
+      checksum:
+        description:
+          - What the archive must be. Example
+            V(sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08).
+        type: str
+      subdirectory:
+        description:
+          - Directory of the repository or the archive that holds the application. Example V(services/web).
+        type: str
       requirements:
         description:
           - File in the directory with what pip has to install first. It may be missing if it is the default.
@@ -68,6 +88,12 @@ options:
       - Python of the host that the virtual environment is made with.
     type: str
     default: python3
+  release:
+    description:
+      - Name of a release that is on the host, or V(previous) for the one before the live one. Then O(source) is not
+        looked at and nothing is built.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Says whether a release would be built.
@@ -81,6 +107,7 @@ attributes:
     support: full
 requirements:
   - Python 3.11 or newer on the target, with venv
+  - Git on the controller for repositories
 author:
   - Foobar Web Infrastructure contributors (@foobar)
 """
@@ -93,6 +120,15 @@ EXAMPLES = r"""
       type: directory
       path: examples/guestbook
     exclude: [.git, .venv]
+    gunicorn: 27.*
+
+- name: Build the release of a branch
+  foobar.web_infrastructure.release:
+    root: /srv/guestbook
+    source:
+      type: git
+      url: https://git.example.com/guestbook.git
+      revision: main
     gunicorn: 27.*
 
 - name: Build the release of a published application
@@ -115,11 +151,31 @@ path:
   returned: always
   type: str
   sample: /srv/guestbook/releases/4f0c2b9be1d7
+name:
+  description: Name of the release's directory, which is the id, or the id and a number.
+  returned: always
+  type: str
+  sample: 4f0c2b9be1d7
+live_release:
+  description: Name of the release that C(current) leads to, empty if there is none.
+  returned: always
+  type: str
+  sample: 4f0c2b9be1d7
+previous_release:
+  description: Name of the release that C(previous) leads to, empty if there is none.
+  returned: always
+  type: str
+  sample: 0e3a5f21c9d4
 live:
   description: Whether C(current) leads to this release.
   returned: always
   type: bool
   sample: true
+missing:
+  description: Whether the host had no sound release of this id.
+  returned: always
+  type: bool
+  sample: false
 built:
   description: Whether it was built now.
   returned: always
@@ -147,14 +203,17 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     root = Path(params["root"])
     store = steps.Store(root, params["_id"], params["python"])
     live = store.live()
-    path = store.find()
+    previous = store.target("previous")
+    path = store.choose(params["release"]) if params["release"] else store.find()
     missing = path is None
-    result = {"id": params["_id"], "built": False}
+    result = {"built": False}
     if path is None:
         path = store.next_place()
-        if not check_mode and params["source"]["type"] == "directory" and params["_archive"] is None:
-            return result | {"changed": True, "archive_wanted": True}
+        # In check mode, too: the controller looks at what it would send.
+        result["archive_wanted"] = params["source"]["type"] != "pypi" and params["_archive"] is None
         if not check_mode:
+            if result["archive_wanted"]:
+                return result
             archive = Path(params["_archive"]) if params["_archive"] else None
             path = store.build(params["source"], archive, params["_digest"], params["gunicorn"])
             result["built"] = True
@@ -163,7 +222,12 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     # A release that is not live will be: the tasks that follow see to that, or fail.
     return result | {
         "changed": missing or path != live,
+        "missing": missing,
+        "id": path.name.partition(".")[0],
+        "name": path.name,
         "path": str(path),
+        "live_release": live.name if live else "",
+        "previous_release": previous.name if previous else "",
         "live": path == live,
         "diff": shown | headers,
     }
@@ -180,7 +244,8 @@ def main() -> None:
     except (model.ReleaseError, tree_swap.ConfigTreeError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{module.params['root']}: {error}")
+        said = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        module.fail_json(msg=f"{module.params['root']}: {said}; nothing that runs was touched")
     module.exit_json(**result)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release as model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release_build as steps
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release_fetch as fetching
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import ReleaseError
 from ansible_collections.foobar.web_infrastructure.plugins.modules import release as module
 
@@ -101,7 +105,7 @@ def test_a_source_that_is_none_is_refused(source, tmp_path):
 
 def release_id(root: Path, **other) -> str:
     wish = {"gunicorn": "27.*", "python": "python3", "source": DIRECTORY, **other}
-    return model.release_id(wish["source"], model.scan(root), wish["gunicorn"], wish["python"])
+    return model.release_id(wish["source"], model.digest(model.scan(root)), wish["gunicorn"], wish["python"])
 
 
 def test_the_same_code_has_the_same_id_wherever_it_lies(source, tmp_path):
@@ -187,10 +191,11 @@ class Host:
 
     def ensure(self, check_mode: bool = False, **other) -> dict:
         entries = model.scan(self.source)
-        params = {"root": str(self.root), "source": DIRECTORY, "gunicorn": "27.*", "python": "python3", **other}
+        params = {"root": str(self.root), "source": DIRECTORY, "gunicorn": "27.*", "python": "python3", "release": ""}
+        params |= other
         params |= {"_id": release_id(self.source), "_digest": model.digest(entries), "_archive": None}
         result = module.ensure(params, check_mode)
-        if result.get("archive_wanted"):
+        if result.get("archive_wanted") and not check_mode:
             archive = self.root.parent / "a.tar.gz"
             model.pack(self.source, entries, archive)
             result = module.ensure(params | {"_archive": str(archive)}, check_mode)
@@ -363,6 +368,8 @@ SETTINGS = {
     "health_timeout": 1,
     "graceful_timeout": 1,
     "releases_kept": 2,
+    "chosen": False,
+    "writable_paths": [],
 }
 
 
@@ -565,3 +572,353 @@ def test_children_and_their_age(program):
         ages = program.children(str(os.getpid()))
         child.kill()
     assert any(before - 0.02 <= started <= before + 5 for started in ages)
+
+
+# --- repositories and archives ----------------------------------------------------------------------------------------
+
+
+GIT = {**DIRECTORY, "type": "git", "path": None, "url": "https://x/y.git", "revision": "main"}
+ARCHIVE = {**DIRECTORY, "type": "archive", "path": "/a.tar", "checksum": f"sha256:{64 * '0'}"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "complaint"),
+    [
+        ({**GIT, "revision": ""}, "type git needs 'revision'"),
+        ({**GIT, "url": "--upload-pack=x"}, "gunicorn_flask_source.url: it may hold no space and not begin"),
+        ({**GIT, "revision": "-x"}, "gunicorn_flask_source.revision: it may"),
+        ({**GIT, "subdirectory": "../x"}, "subdirectory: '../x' leads out of the source"),
+        ({**GIT, "subdirectory": "/etc"}, "subdirectory: '/etc' leads out of the source"),
+        ({**GIT, "checksum": "x"}, "'checksum' is not for type git"),
+        ({**ARCHIVE, "checksum": None}, "type archive needs 'checksum'"),
+        ({**ARCHIVE, "checksum": "md5:0"}, "'md5:0' is none; write sha256:"),
+        ({**ARCHIVE, "path": None}, "needs either 'path' or 'url'"),
+        ({**ARCHIVE, "url": "https://x/y"}, "needs either 'path' or 'url'"),
+        ({**ARCHIVE, "path": None, "url": "file:///etc"}, "an archive is fetched from https"),
+    ],
+)
+def test_a_repository_or_an_archive_that_makes_no_sense_is_named(wish, complaint):
+    with pytest.raises(ReleaseError, match=complaint):
+        model.check_source(wish)
+
+
+def git(path: Path, *words: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+    command = ["git", "-C", str(path), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(source) -> Path:
+    git(source.parent, "init", str(source))
+    git(source, "add", ".")
+    git(source, "commit", "--message", "one")
+    return source
+
+
+def test_a_revision_means_a_commit(repository, tmp_path):
+    first = git(repository, "rev-parse", "HEAD")
+    git(repository, "tag", "--annotate", "--message", "x", "v1")
+    git(repository, "commit", "--allow-empty", "--message", "two")
+    second = git(repository, "rev-parse", "HEAD")
+    git(repository, "branch", "v2")
+    git(repository, "tag", "v2")
+    wish = {**GIT, "url": str(repository)}
+    assert fetching.resolve(wish) == second
+    assert fetching.resolve({**wish, "revision": "v1"}) == first
+    assert fetching.resolve({**wish, "revision": first}) == first
+    assert fetching.resolve({**wish, "revision": "refs/heads/v2"}) == second
+    with pytest.raises(ReleaseError, match="is a tag and a branch; write refs/tags/v2 or refs/heads/v2"):
+        fetching.resolve({**wish, "revision": "v2"})
+    with pytest.raises(ReleaseError, match="has no branch or tag 'v9'"):
+        fetching.resolve({**wish, "revision": "v9"})
+    with pytest.raises(ReleaseError, match=f"has no commit {40 * '0'}|git cannot read"):
+        fetching.fetch({**wish, "revision": 40 * "0"}, tmp_path / "run")
+
+
+def test_all_hosts_of_a_run_get_the_same_commit(repository, tmp_path):
+    wish = {**GIT, "url": str(repository)}
+    seen = fetching.content_id(wish, [], tmp_path / "run")
+    (repository / "run").write_text("moved on")
+    git(repository, "commit", "--all", "--message", "two")
+    assert fetching.content_id(wish, [], tmp_path / "run") == seen
+    assert fetching.fetch(wish, tmp_path / "run").joinpath("run").read_text() == "#!/bin/sh\n"
+    assert fetching.content_id(wish, [], tmp_path / "next run") != seen
+    assert fetching.fetch(wish, tmp_path / "next run").joinpath("run").read_text() == "moved on"
+
+
+def test_a_checkout_is_the_code_and_nothing_of_git(repository, tmp_path):
+    code = fetching.fetch({**GIT, "url": str(repository)}, tmp_path / "run")
+    assert model.digest(model.scan(code)) == model.digest(model.scan(repository, [".git"]))
+    below = fetching.fetch({**GIT, "url": str(repository), "subdirectory": "web"}, tmp_path / "run")
+    assert (below / "wsgi.py").exists()
+    with pytest.raises(ReleaseError, match=r"there is no directory 'app' in the source; it holds link, run, web"):
+        fetching.fetch({**GIT, "url": str(repository), "subdirectory": "app"}, tmp_path / "run")
+
+
+def test_an_error_is_found_once_for_all_hosts(tmp_path):
+    asked = []
+
+    def make(_place):
+        asked.append(1)
+        raise ReleaseError("refused")
+
+    for _host in range(3):
+        with pytest.raises(ReleaseError, match="refused"):
+            fetching.once(tmp_path, ["x"], make)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at https://me:pw@host/x.git now", "at https://***@host/x.git now"),
+        ("https://token@host/x", "https://***@host/x"),
+        ("ssh://git:pw@host/x", "ssh://git:***@host/x"),
+        ("ssh://git@host/x", "ssh://git@host/x"),
+        ("https://host/a.tar?token=abc end", "https://host/a.tar?*** end"),
+    ],
+)
+def test_credentials_of_an_address_are_not_shown(text, shown):
+    assert fetching.without_credentials(text) == shown
+
+
+def archive_of(path: Path, *members: tarfile.TarInfo) -> dict:
+    with tarfile.open(path, "w:gz") as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {**ARCHIVE, "path": str(path), "checksum": f"sha256:{checksum}"}
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, 1 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        (member("../x"), "its '../x' leads out"),
+        (member("a/../../x"), "leads out of the archive"),
+        (member("/etc/x"), "its '/etc/x' leads out"),
+        (member("a", tarfile.SYMTYPE, "/etc"), "'a' is a link to /etc, out of the archive"),
+        (member("b/a", tarfile.SYMTYPE, "../../etc"), "is a link to ../../etc"),
+        (member("b/a", tarfile.LNKTYPE, "../etc"), "is a link to ../etc"),
+        (member("a", tarfile.CHRTYPE), "is neither file nor directory nor link"),
+        (member("a", tarfile.FIFOTYPE), "is neither file nor directory nor link"),
+    ],
+)
+def test_an_archive_that_climbs_out_is_refused_as_a_whole(tmp_path, bad, complaint):
+    wish = archive_of(tmp_path / "a.tar.gz", member("good"), bad)
+    with pytest.raises(ReleaseError, match=complaint):
+        fetching.fetch(wish, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("good")) and not (tmp_path / "x").exists()
+
+
+def test_links_within_an_archive_are_taken(tmp_path):
+    wish = archive_of(tmp_path / "a.tar", member("a/x"), member("b", tarfile.SYMTYPE, "a/x"))
+    assert (fetching.fetch(wish, tmp_path / "run") / "b").read_text() == "x"
+
+
+def test_an_archive_of_another_checksum_is_refused(tmp_path):
+    wish = archive_of(tmp_path / "a.tar", member("x"))
+    other = {**wish, "checksum": ARCHIVE["checksum"]}
+    with pytest.raises(ReleaseError, match=f"a.tar is {wish['checksum']}, not {other['checksum']}"):
+        fetching.content_id(other, [], tmp_path / "run")
+    assert fetching.content_id(wish, [], tmp_path / "run") != fetching.content_id(wish, ["*.md"], tmp_path / "run")
+    (tmp_path / "b").write_text("no archive")
+    checksum = hashlib.sha256(b"no archive").hexdigest()
+    with pytest.raises(ReleaseError, match="b cannot be unpacked"):
+        fetching.fetch({**wish, "path": str(tmp_path / "b"), "checksum": f"sha256:{checksum}"}, tmp_path / "run")
+    with pytest.raises(ReleaseError, match="nowhere cannot be read on the controller"):
+        fetching.verify(wish, tmp_path / "nowhere")
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+
+def test_changed_code_shares_the_environment_and_changed_requirements_do_not(host, pip):
+    first = Path(host.ensure()["path"])
+    pip.calls.clear()
+    (host.source / "run").write_text("new")
+    second = Path(host.ensure()["path"])
+    assert pip.calls == [] and (first / "venv").resolve() == (second / "venv").resolve() and first != second
+    (host.source / "requirements.txt").write_text("flask\n")
+    third = Path(host.ensure()["path"])
+    assert pip.calls and (third / "venv").resolve() != (first / "venv").resolve()
+
+
+def test_a_tampered_environment_is_not_shared_but_left_to_those_who_run_it(host):
+    first = Path(host.ensure()["path"])
+    host.switch(str(first))
+    change_package(first)
+    (host.source / "run").write_text("new")
+    second = Path(host.ensure()["path"])
+    assert (second / "venv").resolve().name == f"{(first / 'venv').resolve().name}.1"
+    assert (second / "venv/lib/python3/site-packages/flask.py").read_text() == "flask"
+    assert (first / "venv/lib/python3/site-packages/flask.py").read_text() == "other"
+
+
+def test_environments_go_with_their_last_release(host):
+    first = Path(host.ensure()["path"])
+    (host.source / "requirements.txt").write_text("flask\n")
+    second = Path(host.ensure()["path"])
+    shutil.rmtree(first)
+    (host.source / "run").write_text("new")
+    host.ensure()
+    assert [path.name for path in (host.root / "venvs").iterdir()] == [(second / "venv").resolve().name]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "shared"),
+    [
+        ("flask==3.1.3  # why\nwerkzeug [a,b] >= 1 ; python_version > '3'\n", True),
+        ("--index-url https://x/simple\nflask==1 \\\n    --hash=sha256:0\n", True),
+        ("-r more.txt\n", True),
+        ("-e .\n", False),
+        ("./libs/x.whl\n", False),
+        ("libs/x.whl\n", False),
+        ("x @ file:///srv/x.whl\n", False),
+        ("--find-links libs\n", False),
+        ("-r local.txt\n", False),
+    ],
+)
+def test_an_environment_that_depends_on_the_code_belongs_to_one_release(tmp_path, requirements, shared):
+    ids = []
+    for name in ("one", "two"):
+        app = tmp_path / name / "app"
+        app.mkdir(parents=True)
+        (app / "requirements.txt").write_text(requirements)
+        (app / "more.txt").write_text("flask\n-r requirements.txt\n")
+        (app / "local.txt").write_text(".\n")
+        ids.append(steps.environment_id(DIRECTORY, app.parent, "27.*", "python3"))
+    assert (ids[0] == ids[1]) == shared
+    (tmp_path / "one/app/more.txt").write_text("flask==2\n")
+    again = steps.environment_id(DIRECTORY, tmp_path / "one", "27.*", "python3")
+    assert (again != ids[0]) == requirements.startswith("-r more")
+
+
+# --- going back -------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_of_the_host_can_be_chosen(host):
+    first = Path(host.ensure()["path"])
+    (host.source / "run").write_text("new")
+    second = Path(host.ensure()["path"])
+    host.switch(str(second))
+    with pytest.raises(ReleaseError, match=f"no release before the live one in .*; there are: {second.name}, "):
+        host.ensure(release="previous")
+    with pytest.raises(ReleaseError, match="there is no release 'x'"):
+        host.ensure(release="x")
+    with pytest.raises(ReleaseError, match="there is no release '../releases/x'"):
+        host.ensure(release="../releases/x")
+    (host.root / "previous").symlink_to(f"releases/{first.name}")
+    result = host.ensure(release="previous")
+    assert (result["name"], result["live_release"], result["built"]) == (first.name, second.name, False)
+    change_content(first)
+    with pytest.raises(ReleaseError, match="was changed after it was built"):
+        host.ensure(release=first.name)
+
+
+def test_after_a_rollback_there_is_nothing_to_go_back_to(program, app, system):
+    app.chosen = True
+    program.activate(app)
+    assert app.target("previous") == app.target("current") == app.release
+
+
+# --- migrations and trials --------------------------------------------------------------------------------------------
+
+
+def test_a_migration_runs_once_for_a_release_a_command_and_a_database(program, app, monkeypatch):
+    ran, environment = [], {"DATABASE_URL": "mysql://app:old@db/app", "TOKEN": "1"}
+    monkeypatch.setattr(app, "environment", lambda: environment)
+    monkeypatch.setattr(program, "run_in_release", lambda app, command: ran.append(command) or done(""))
+
+    def runs(*command: str) -> bool:
+        before = len(ran)
+        program.migrate(app, command or ("migrate",))
+        return len(ran) > before
+
+    assert runs() and not runs()
+    environment |= {"TOKEN": "2", "DATABASE_URL": "mysql://app:new@db/app"}
+    assert not runs()
+    environment["DATABASE_URL"] = "mysql://app:new@db/other"
+    assert runs()
+    assert runs("migrate", "--all") and not runs("migrate", "--all")
+    app.release = app.root / "releases/new.1"
+    assert not runs()
+    app.release = app.root / "releases/three"
+    assert runs() and not runs()
+
+
+def test_a_migration_that_failed_is_tried_again(program, app, monkeypatch):
+    monkeypatch.setattr(app, "environment", dict)
+    answers = iter([subprocess.CompletedProcess([], 1, "half"), done("")])
+    monkeypatch.setattr(program, "run_in_release", lambda app, command: next(answers))
+    with pytest.raises(program.Failure, match="`migrate` failed in release new .*half"):
+        program.migrate(app, ["migrate"])
+    program.migrate(app, ["migrate"])
+    program.migrate(app, ["migrate"])
+
+
+@pytest.mark.parametrize(
+    ("answers", "workers", "said"),
+    [
+        ([None], [[1.0]], None),
+        (["starting", "starting", None], [[1.0]], None),
+        (["answered 500"], [[1.0]], "answered 500 for 1 s"),
+        (["redirects (302) to /login"], [[1.0]], "redirects"),
+        ([None], [[float(number)] for number in range(500)], "its workers end after a moment"),
+        ([None], [[]], "gunicorn had no worker"),
+    ],
+)
+def test_a_trial_wants_an_answer_that_lasts(program, app, monkeypatch, answers, workers, said):
+    given, living = iter(answers), iter(workers)
+    monkeypatch.setattr(program, "show", lambda *words: "1")
+    monkeypatch.setattr(program, "is_active", lambda unit: True)
+    monkeypatch.setattr(program, "ask", lambda app, listener: next(given, answers[-1]))
+    monkeypatch.setattr(program, "children", lambda main: next(living, workers[-1]))
+    found = program.watch(app, "web-trial.service", "/x", pause=0.01, proof=0.1)
+    assert found == said if said is None else said in found
+    monkeypatch.setattr(program, "is_active", lambda unit: False)
+    assert program.watch(app, "web-trial.service", "/x") == "it did not stay up"
+
+
+def test_a_trial_runs_the_new_files_with_the_old_ones_untouched(program, app, tmp_path):
+    app.here = here = tmp_path / "etc"
+    here.mkdir()
+    (here / "gunicorn.conf.py").write_text("workers = 5\n")
+    (here / "environment").write_text('GUNICORN_CMD_ARGS="--threads 2"\n')
+    (here / "web.service").write_text(
+        "[Unit]\nRequires=web.socket\nAfter=network.target web.socket\n\n"
+        f"[Service]\nEnvironmentFile={here}/environment\n"
+        f"ExecStart={app.root}/current/venv/bin/python --config {here}/gunicorn.conf.py\n"
+        "Restart=always\n\n[Install]\n"
+    )
+    folder, listener, service = tmp_path / "run", tmp_path / "t.socket", tmp_path / "t.service"
+    program.lay_out(app, folder, listener, service)
+    text = service.read_text()
+    assert f"ExecStart={app.release}/venv/bin/python --config {folder}/gunicorn.conf.py" in text
+    assert "Requires=t.socket" in text and "web.socket" not in text and text.count("[Install]") == 1
+    assert text.index("Restart=no") > text.index("Restart=always") and f"={folder}/environment" in text
+    assert program.parse_environment((folder / "environment").read_text()) == {
+        "GUNICORN_CMD_ARGS": "--threads 2 --workers 1"
+    }
+    assert (folder / "environment").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_health_path_that_redirects_is_told_where_to(program, app):
+    class Redirect(Page):
+        def do_GET(self):  # noqa: N802
+            self.send_response(301)
+            self.send_header("Location", "https://elsewhere/login")
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Redirect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    app.listen = f"127.0.0.1:{server.server_port}"
+    assert r"redirects (301) to https://elsewhere/login" in program.ask(app)
+    server.shutdown()
+    server.server_close()

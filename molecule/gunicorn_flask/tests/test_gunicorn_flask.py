@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
+import subprocess
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
+import yaml
+from conftest import note_figure
 
 A, B = "foobar-app-a", "foobar-app-b"
 APPLICATION = Path(__file__).resolve().parent.parent / "files/app"
@@ -170,6 +176,134 @@ def test_a_listener_may_move_to_a_socket_that_only_the_web_server_opens(host, de
     assert deploy().code == 0 and version()["edition"] == "second"
 
 
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def git(path: Path, *words: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+    return subprocess.run(
+        ["git", "-C", str(path), *identity, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def repository(good, tmp_path):
+    """A repository with the good application in a subdirectory."""
+    path = tmp_path / "repository"
+    shutil.copytree(good.path, path / "services/web")
+    git(tmp_path, "init", str(path))
+    git(path, "add", ".")
+    git(path, "commit", "--message", "one")
+    return path
+
+
+def test_a_branch_is_followed_and_a_commit_stays(repository, deploy, version):
+    wish = {"type": "git", "url": f"file://{repository}", "revision": "main", "subdirectory": "services/web"}
+    predicted = deploy("--check", gunicorn_flask_source=wish)
+    assert predicted.code == 0 and predicted.changed, predicted.output
+    first = git(repository, "rev-parse", "HEAD")
+    assert deploy(gunicorn_flask_source=wish).code == 0
+    assert deploy(gunicorn_flask_source=wish).changed == 0
+    before = version()["release"]
+    file = repository / "services/web/web/wsgi.py"
+    file.write_text(file.read_text().replace('"second"', '"of the branch"'))
+    git(repository, "commit", "--all", "--message", "two")
+    assert deploy(gunicorn_flask_source=wish).code == 0
+    assert version()["edition"] == "of the branch"
+    assert deploy(gunicorn_flask_source={**wish, "revision": first}).code == 0
+    assert (version()["edition"], version()["release"]) == ("second", before)
+
+
+def packed(path: Path, source: Path, prefix: str = "web-1.0/") -> dict:
+    with tarfile.open(path, "w:gz") as tar:
+        for file in sorted(source.rglob("*.*")):
+            tar.add(file, prefix + str(file.relative_to(source)))
+    checksum = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"type": "archive", "path": str(path), "checksum": checksum}
+
+
+def test_an_archive_becomes_a_release(good, tmp_path, deploy, version):
+    wish = {**packed(tmp_path / "a.tar.gz", good.path), "subdirectory": "web-1.0"}
+    done = deploy(gunicorn_flask_source=wish)
+    assert done.code == 0, done.output
+    assert version()["edition"] == "second" and deploy(gunicorn_flask_source=wish).changed == 0
+    assert deploy().code == 0
+
+
+# --- playbooks --------------------------------------------------------------------------------------------------------
+
+
+def test_deploy_and_rollback(good, playbook, version, page, request_loop):
+    source = {"gunicorn_flask_source": {"type": "directory", "path": str(good.path)}}
+    assert playbook("playbooks/deploy.yml", **source).code == 0
+    before = version()
+    good.edit('"second"', '"a mistake"')
+    predicted = playbook("playbooks/deploy.yml", "--check", **source)
+    assert predicted.code == 0 and version() == {**before, "worker": version()["worker"]}, predicted.output
+    assert f"live is {before['release']}, then " in predicted.output and "(to be built)" in predicted.output
+    with request_loop(lambda: page("/version")) as visitor:
+        done = playbook("playbooks/deploy.yml", **source)
+        assert (done.code, version()["edition"]) == (0, "a mistake"), done.output
+        note_figure(f"deploy of changed code, requirements unchanged: {done.seconds:.1f} s")
+        good.edit('"a mistake"', '"second"')
+        predicted = playbook("playbooks/rollback.yml", "--check")
+        assert predicted.code == 0 and version()["edition"] == "a mistake", predicted.output
+        back = playbook("playbooks/rollback.yml")
+        assert (back.code, version()["release"]) == (0, before["release"]), back.output
+        note_figure(f"rollback: {back.seconds:.1f} s")
+    assert not visitor.failed
+    # Once more does not bring the mistake back.
+    again = playbook("playbooks/rollback.yml")
+    assert (again.code, again.changed, version()["release"]) == (0, 0, before["release"]), again.output
+    unknown = playbook("playbooks/rollback.yml", gunicorn_flask_release="000000000000")
+    assert unknown.code != 0 and "there is no release '000000000000' in /srv/web/releases" in unknown.output
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sandbox_opens_where_it_is_told_to(host, deploy, page):
+    done = deploy(gunicorn_flask_writable_paths=["/srv/uploads"], gunicorn_flask_unit_extra=["LimitNOFILE=4321"])
+    assert done.code == 0, done.output
+    assert page("/writable?also=/srv/uploads").json() == ["/var/lib/web", "/srv/uploads"]
+    main = host.check_output("systemctl show --value --property MainPID web.service")
+    assert "4321" in host.check_output(f"grep 'open files' /proc/{main}/limits")
+    assert host.file("/srv/uploads").user == "web"
+    assert deploy().code == 0 and page("/writable?also=/srv/uploads").json() == ["/var/lib/web"]
+
+
+def test_two_applications_share_a_host(hosts, playbook, get, addresses, tmp_path):
+    one = {
+        "gunicorn_flask_source": {"type": "directory", "path": str(APPLICATION)},
+        "gunicorn_flask_wsgi": "web.wsgi:app",
+    }
+    one |= {
+        "gunicorn_flask_name": "one",
+        "gunicorn_flask_listen": "0.0.0.0:8003",
+        "gunicorn_flask_health_path": "/health",
+    }
+    # An old gunicorn, which knows less.
+    two = {
+        **one,
+        "gunicorn_flask_name": "two",
+        "gunicorn_flask_listen": "0.0.0.0:8004",
+        "gunicorn_flask_version": "23.0.0",
+    }
+    role = "foobar.web_infrastructure.gunicorn_flask"
+    play = {"hosts": B, "become": True, "gather_facts": False}
+    play["roles"] = [{"role": role, "vars": one}, {"role": role, "vars": two}]
+    path = tmp_path / "two.yml"
+    path.write_text(yaml.safe_dump([play]))
+    done = playbook(path)
+    assert done.code == 0, done.output
+    answers = [get(f"http://{addresses[B]}:{port}/version").json() for port in (8003, 8004)]
+    assert answers[0]["release"] != answers[1]["release"]
+    assert get(f"http://{addresses[B]}:8000/status/200").status_code == 200
+    assert playbook(path).changed == 0
+    hosts[B].check_output("systemctl stop one.socket one.service")
+    assert get(f"http://{addresses[B]}:8004/health").text == "well"
+
+
 # --- mishaps ----------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +387,25 @@ def test_a_missing_source_is_named(refused):
     assert "gunicorn_flask_source.path: there is no directory /nowhere on the controller" in said
 
 
+def test_a_repository_that_refuses_is_named_without_its_password(refused, repository):
+    canary = "Kn4ry8Bird"
+    url = f"http://me:{canary}@127.0.0.1:9/web.git"
+    said = refused(gunicorn_flask_source={"type": "git", "url": url, "revision": "main"})
+    assert "gunicorn_flask_source.url: git cannot read http://***@127.0.0.1:9/web.git" in said and canary not in said
+    wish = {"type": "git", "url": f"file://{repository}", "revision": "nothing"}
+    assert "has no branch or tag 'nothing'" in refused(gunicorn_flask_source=wish)
+
+
+def test_an_archive_that_is_not_what_it_should_be_is_refused(refused, good, tmp_path, host):
+    wish = packed(tmp_path / "a.tar.gz", good.path)
+    said = refused(gunicorn_flask_source={**wish, "checksum": "sha256:" + 64 * "0"})
+    assert "gunicorn_flask_source.checksum: " in said and wish["checksum"] in said
+    before = releases(host)
+    said = refused(gunicorn_flask_source=packed(tmp_path / "b.tar.gz", good.path, "../web/"))
+    assert "the archive is refused: its '../web/" in said and "leads out of the archive" in said
+    assert releases(host) == before
+
+
 def test_a_requirement_that_does_not_exist_is_refused(refused):
     said = refused(gunicorn_flask_source={"type": "pypi", "requirement": "flask==999"})
     assert "pip cannot install flask==999" in said and "No matching distribution found" in said
@@ -287,11 +440,61 @@ def test_a_migration_that_fails_is_refused(refused, bad):
     assert "gunicorn_flask_migrate: `python -m web.migrate` failed" in said and "no such table" in said
 
 
-def test_a_release_that_does_not_answer_is_taken_back(refused, bad, host):
-    bad.edit('return "well"', "raise RuntimeError('out of order')")
+BROKEN = {
+    "starts and dies": ("app = Flask", "threading.Timer(0.5, lambda: os._exit(7)).start()\napp = Flask"),
+    "answers 500": ('return "well"', "raise RuntimeError('out of order')"),
+    "never answers": ('return "well"', "time.sleep(60)"),
+    "redirects": ('return "well"', "return redirect('https://elsewhere.example/login')"),
+}
+SAID = {
+    "starts and dies": "its workers end after a moment|it did not stay up|had no answer",
+    "answers 500": "GET /health on 0.0.0.0:8000 answered 500 .*RuntimeError: out of order",
+    "never answers": "GET /health on 0.0.0.0:8000 had no answer",
+    "redirects": r"redirects \(302\) to https://elsewhere.example/login; gunicorn_flask_health_path",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_visitors_never_meet_a_release_that(kind, refused, bad, page, request_loop):
+    bad.edit("import time\n", "import threading\nimport time\n")
+    bad.edit("import Flask,", "import Flask, redirect,")
+    bad.edit(*BROKEN[kind])
+    with request_loop(lambda: page("/health")) as visitor:
+        # What is written in one line stands in several of Ansible's.
+        said = " ".join(refused(source=bad).split())
+    visitor.report(f"deployment of a release that {kind}")
+    assert re.search(SAID[kind], said.replace("\\n", " ")), said
+    assert not visitor.failed
+
+
+def test_what_only_fails_after_the_switch_is_taken_back(refused, bad):
+    bad.edit('return "well"', "return 'well' if 'GUNICORN_CMD_ARGS' in os.environ else 1 / 0")
     said = refused(source=bad)
-    assert "GET /health on 0.0.0.0:8000 answered 500" in said and "RuntimeError: out of order" in said
+    assert "GET /health on 0.0.0.0:8000 answered 500" in said and "ZeroDivisionError" in said
     assert "the old one is back in place and applied" in said
+
+
+def test_a_full_disk_is_survived(host, good, deploy, bad, get, addresses, request_loop):
+    tiny = {"gunicorn_flask_name": "tiny", "gunicorn_flask_listen": "0.0.0.0:8002", "gunicorn_flask_migrate": []}
+    host.check_output("mkdir -p /srv/tiny && mount -t tmpfs -o size=100m tmpfs /srv/tiny")
+    try:
+        first = deploy(**tiny)
+        assert first.code == 0, first.output
+        host.check_output("dd if=/dev/zero of=/srv/tiny/filler bs=64k 2>&1 || true")
+        bad.edit("app = Flask", "# changed\napp = Flask")
+        with request_loop(lambda: get(f"http://{addresses[A]}:8002/health")) as visitor:
+            done = deploy(source=bad, **tiny)
+        visitor.report("deployment to a full disk")
+        assert done.code != 0 and "No space left on device" in done.output, done.output
+        assert (done.output.count("fatal: "), visitor.failed) == (1, [])
+        host.check_output("rm /srv/tiny/filler")
+        healed = deploy(source=bad, **tiny)
+        assert healed.code == 0, healed.output
+        # Same requirements: the second release has the first one's environment.
+        assert len(host.check_output("ls /srv/tiny/venvs").split()) == 1
+        assert len(host.check_output("ls /srv/tiny/releases").split()) == 2
+    finally:
+        host.run("systemctl disable --now tiny.socket tiny.service; umount -l /srv/tiny; rm -r /etc/gunicorn/tiny")
 
 
 def test_a_first_release_that_does_not_answer_leaves_nothing_running(deploy, bad, host, get, addresses):

@@ -3,7 +3,8 @@
 
 config_tree runs it twice, and takes the old directory back and runs that one's again when the second time fails:
 
-    activate.py check [COMMAND ...]   judge a directory before it is used; then run COMMAND, a migration, in the release
+    activate.py check [COMMAND ...]   judge a directory before it is used; run COMMAND, a migration, in the release if
+                                      that has not been done; try the release out beside the live one
     activate.py                       switch, reload or restart, wait until the release answers, delete old releases
 
 gunicorn is reloaded where that is enough. Its environment, its unit and its own version need a restart, in which the
@@ -18,6 +19,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -25,13 +27,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RUN = Path("/run/gunicorn_flask")
 MARK = ".complete"
+MIGRATIONS = "migrations.json"
 AGENT = "foobar-health-poll"
 
 
@@ -52,6 +55,8 @@ class Application:
         self.health_timeout: int = settings["health_timeout"]
         self.graceful_timeout: int = settings["graceful_timeout"]
         self.kept: int = settings["releases_kept"]
+        self.chosen: bool = settings["chosen"]
+        self.writable = [Path(path) for path in settings["writable_paths"]]
         self.root = root or Path("/srv", self.name)
         self.release = self.root / "releases" / settings["release"]
         self.service, self.socket = f"{self.name}.service", f"{self.name}.socket"
@@ -83,10 +88,11 @@ def check(app: Application, migration: Sequence[str]) -> None:
     try:
         refuse_foreign_units(app)
         verify_units(app)
-        make_state_directory(app)
+        make_writable_places(app)
         load_application(app)
         if migration:
             migrate(app, migration)
+        try_out(app)
     except Failure:
         mark_void(app)
         raise
@@ -110,17 +116,25 @@ def verify_units(app: Application) -> None:
         lines = [line for line in done.stdout.splitlines() if folder in line]
         if done.returncode != 0 or lines:
             said = "\n".join(lines or done.stdout.splitlines()).replace(f"{folder}/", "")
-            raise Failure(f"systemd refuses the units (gunicorn_flask_listen, gunicorn_flask_wsgi): {said}")
+            raise Failure(f"systemd refuses the units (gunicorn_flask_unit_extra, _listen, _wsgi): {said}")
 
 
-def make_state_directory(app: Application) -> None:
-    """As systemd does at the first start; a migration may need it before."""
+def make_writable_places(app: Application) -> None:
+    """The state directory as systemd does at the first start, since a migration may need it before; and the others."""
     user = pwd.getpwnam(app.name)
-    path = Path("/var/lib", app.name)
-    if not path.exists():
-        path.mkdir(mode=0o700)
-        os.chown(path, user.pw_uid, user.pw_gid)
-        path.chmod(0o750)
+    for path in (Path("/var/lib", app.name), *app.writable):
+        if not path.exists():
+            try:
+                path.mkdir(mode=0o700)
+            except OSError as error:
+                raise Failure(f"gunicorn_flask_writable_paths: {path} cannot be made: {error.strerror}") from None
+            os.chown(path, user.pw_uid, user.pw_gid)
+            path.chmod(0o750)
+        elif run(["test", "-w", str(path)], user=app.name).returncode != 0:
+            raise Failure(
+                f"gunicorn_flask_writable_paths: the user {app.name} may not write to {path}, which was there before; "
+                "change its owner or its mode, or leave it out"
+            )
 
 
 def load_application(app: Application) -> None:
@@ -151,12 +165,30 @@ def load_application(app: Application) -> None:
 
 
 def migrate(app: Application, command: Sequence[str]) -> None:
+    """Once for a release, a command and a database, however often the release becomes live."""
+    record = app.root / MIGRATIONS
+    wish = fingerprint([], app.release.name.partition(".")[0], *command, *databases(app.environment()))
+    try:
+        known = json.loads(record.read_text())
+    except (FileNotFoundError, ValueError):
+        known = []
+    if wish in known:
+        return
     done = run_in_release(app, command)
     if done.returncode != 0:
         raise Failure(
             f"gunicorn_flask_migrate: `{shlex.join(command)}` failed in release {app.release.name} "
             f"(exit code {done.returncode}): {tail(done.stdout)}"
         )
+    new = record.with_suffix(".new")
+    new.write_text(json.dumps([*known, wish][-100:]))
+    new.rename(record)
+
+
+def databases(environment: Mapping[str, str]) -> list[str]:
+    """What in the environment is an address, without account and password: another one may be an empty database."""
+    addresses = {name: value for name, value in environment.items() if "://" in value}
+    return [f"{name}={re.sub('//[^/@]*@', '//', value)}" for name, value in sorted(addresses.items())]
 
 
 def run_in_release(app: Application, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -168,6 +200,99 @@ def run_in_release(app: Application, command: Sequence[str]) -> subprocess.Compl
     if program is None:
         raise Failure(f"there is no program '{command[0]}' in release {app.release.name} or on this host")
     return run([program, *command[1:]], user=app.name, cwd=app.release / "app", env=environment)
+
+
+# --- trying out -------------------------------------------------------------------------------------------------------
+
+# What the unit of a trial has instead of its model's. systemd takes the last of several lines.
+TRIAL = """
+Restart=no
+KillSignal=SIGQUIT
+TimeoutStopSec=2
+RemoveIPC=no
+RuntimeDirectoryPreserve=yes
+
+[Install]"""
+TRIAL_LISTENER = """[Socket]
+ListenStream={listener}
+SocketMode=0600
+"""
+
+
+def try_out(app: Application) -> None:
+    """Start the release beside the live one, with the same rights and a listener of its own that only root can reach.
+
+    So visitors never meet a release that dies, hangs or answers with errors.
+    """
+    name = f"{app.name}-trial-{os.getpid()}"
+    folder, units = (
+        Path("/run", name),
+        [Path("/run/systemd/system", f"{name}.{kind}") for kind in ("socket", "service")],
+    )
+    names = [unit.name for unit in units]
+    began = time.time()
+    try:
+        lay_out(app, folder, *units)
+        started = run(["systemctl", "start", *names])
+        problem = "it did not start" if started.returncode != 0 else watch(app, names[1], f"{folder}/listener")
+        if problem:
+            log = last_lines(names[1], began)
+            raise Failure(
+                f"release {app.release.name} did not pass its trial, so it was not switched to: {problem}"
+                + (f"; its log ends with:\n{log}" if log else "")
+            )
+    finally:
+        run(["systemctl", "stop", *names])
+        run(["systemctl", "reset-failed", *names])
+        for unit in units:
+            unit.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def lay_out(app: Application, folder: Path, listener: Path, service: Path) -> None:
+    """config_tree shows the directory that is judged to this program alone, not to systemd: it gets copies."""
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    shutil.copy(app.here / "gunicorn.conf.py", folder)
+    environment = folder / "environment"
+    environment.touch(mode=0o600)
+    arguments = f"{app.environment().get('GUNICORN_CMD_ARGS', '')} --workers 1".strip()
+    environment.write_text((app.here / "environment").read_text() + f'GUNICORN_CMD_ARGS="{arguments}"\n')
+    text = (app.here / app.service).read_text()
+    text = text.replace(f"{app.root}/current/", f"{app.release}/").replace(f"{app.here}/", f"{folder}/")
+    text = text.replace(app.socket, listener.name).replace("\n[Install]", TRIAL)
+    service.parent.mkdir(exist_ok=True)
+    listener.write_text(TRIAL_LISTENER.format(listener=folder / "listener"))
+    service.write_text(text)
+
+
+def watch(app: Application, unit: str, listener: str, pause: float = 0.1, proof: float = 1.0) -> str | None:
+    """What is wrong with it. Good is what becomes healthy in its time and stays so, with the same worker, a while."""
+    end = time.monotonic() + app.health_timeout
+    healthy: tuple[float, list[float]] | None = None
+    while True:
+        main = show(unit, "MainPID")
+        if main == "0" or not is_active(unit):
+            return "it did not stay up"
+        problem = ask(app, listener) if app.health_path else None
+        workers = children(main)
+        now = time.monotonic()
+        if problem is None and not workers:
+            problem = "gunicorn had no worker"
+        if problem is None and healthy and healthy[1] != workers:
+            problem = "its workers end after a moment and are started anew"
+        if problem is None:
+            healthy = healthy or (now, workers)
+            if now - healthy[0] >= proof:
+                return None
+        else:
+            healthy = None
+            # Waiting does not change where a path leads.
+            if "redirects" in problem:
+                return problem
+            if now > end:
+                return f"{problem} for {app.health_timeout} s (gunicorn_flask_health_timeout)"
+        time.sleep(pause)
 
 
 # --- switching --------------------------------------------------------------------------------------------------------
@@ -188,7 +313,8 @@ def activate(app: Application) -> str:
             f"release {app.release.name}: {problem}" + (f"; its log ends with:\n{log}" if log else "")
         ) from None
     if before not in (None, app.release):
-        app.point("previous", before)
+        # After a rollback there is nothing to go back to: what was left behind was bad.
+        app.point("previous", app.release if app.chosen else before)
     prune(app)
     return f"release {app.release.name} is live"
 
@@ -317,19 +443,25 @@ def look(app: Application, since: float) -> tuple[str | None, bool]:
     return None, False
 
 
-def ask(app: Application) -> str | None:
-    connection = Connection(app.listen)
+def ask(app: Application, listener: str | None = None) -> str | None:
+    listener = listener or app.listen
+    page = f"GET {app.health_path} on {app.listen}"
+    connection = Connection(listener)
     try:
         connection.request("GET", app.health_path, headers={"Host": "localhost", "User-Agent": AGENT})
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException) as error:
-        return f"GET {app.health_path} on {app.listen} had no answer ({error or type(error).__name__})"
+        return f"{page} had no answer ({error or type(error).__name__})"
     finally:
         connection.close()
     if answer.status == 200:
         return None
-    return f"GET {app.health_path} on {app.listen} answered {answer.status} {answer.reason} instead of 200"
+    if 300 <= answer.status < 400:
+        return (
+            f"{page} redirects ({answer.status}) to {answer.headers['Location']}; gunicorn_flask_health_path needs 200"
+        )
+    return f"{page} answered {answer.status} {answer.reason} instead of 200"
 
 
 class Connection(http.client.HTTPConnection):

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, request
 
 app = Flask(__name__)
 EDITION = "first"
@@ -34,4 +34,5 @@ def slow():
 @app.get("/writable")
 def writable():
     places = [Path(__file__).parent, Path(os.environ["PATH"].split(":")[0]), Path("/etc"), Path("/var/lib/web")]
+    places += [Path(place) for place in request.args.getlist("also")]
     return [str(place) for place in places if os.access(place, os.W_OK)]
