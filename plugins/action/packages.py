@@ -14,6 +14,10 @@ QUERY = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n
 # What dpkg knows by that name. A version, a pattern or a virtual package is for apt to understand.
 PLAIN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
+# apt refuses to work after a dpkg that was killed. Where nothing is pending this does nothing; where it fails, so will
+# apt, and say why.
+FINISH = ["env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--configure", "--pending"]
+
 
 def are_installed(names: Iterable[str], said: str) -> bool:
     """Whether the output of QUERY says that each package is there, unpacked and configured.
@@ -40,5 +44,7 @@ class ActionModule(ActionBase):
             said = self._low_level_execute_command(shlex.join([*QUERY, *names]))
             if are_installed(names, said["stdout"]):
                 return {"changed": False}
+        if not self._task.check_mode:
+            self._low_level_execute_command(shlex.join(FINISH))
         arguments = self._task.args | {"state": "present"}
         return self._execute_module(module_name="ansible.builtin.apt", module_args=arguments, task_vars=task_vars)

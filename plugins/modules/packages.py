@@ -11,7 +11,7 @@ version_added: 0.2.0
 description:
   - Asks C(dpkg-query) first. Where all packages are installed that is the whole work, a few milliseconds instead of the
     second or more in which M(ansible.builtin.apt) reads its lists.
-  - Otherwise M(ansible.builtin.apt) does the work with the same arguments.
+  - Otherwise what a killed dpkg has left is finished, and M(ansible.builtin.apt) does the work with the same arguments.
   - Packages are never removed or upgraded.
 options:
   name:

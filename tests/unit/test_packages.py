@@ -48,13 +48,21 @@ def test_what_is_missing_is_handed_over_whole(said):
     assert action.run(task_vars={}) == {"changed": True}
     wish = {"name": ["nginx", "logrotate"], "update_cache": True, "state": "present"}
     assert action.handed_over == [("ansible.builtin.apt", wish)]
+    assert action.asked[1:] == ["env DEBIAN_FRONTEND=noninteractive dpkg --configure --pending"]
+
+
+def test_check_mode_finishes_nothing():
+    action = Action("", name=["nginx"])
+    action._task.check_mode = True
+    action.run(task_vars={})
+    assert len(action.asked) == 1
 
 
 @pytest.mark.parametrize("name", ["nginx=1.26*", "nginx*", "Nginx", "--purge"])
 def test_what_dpkg_does_not_understand_is_left_to_apt(name):
     action = Action(f"installed {name}\n", name=[name])
     assert action.run(task_vars={}) == {"changed": True}
-    assert action.asked == []
+    assert not any("dpkg-query" in command for command in action.asked)
 
 
 @pytest.mark.parametrize("name", [None, [], "nginx", [None]])
