@@ -174,7 +174,13 @@ class Run:
     def _put_in_place(self) -> None:
         tree = self.tree
         try:
-            steps.stage(tree, self.plan, self.wanted, self.live, self.directory)
+            try:
+                steps.refuse_immutable(tree, self.live or {})
+                steps.stage(tree, self.plan, self.wanted, self.live, self.directory)
+            except OSError as error:
+                raise ConfigTreeError(
+                    f"{tree.root}: the new tree cannot be built beside it: {error.strerror}; nothing has changed"
+                ) from error
             self._check_staged()
             now = steps.scan(tree.root)
             if not (now is None if self.live is None else model.same_tree(self.live, now, self.plan)):

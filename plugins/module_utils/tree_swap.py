@@ -23,6 +23,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,6 +44,8 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_t
 LOCKS = Path("/run/config_tree")  # in /run, not in /run/lock, where any user could create the file first
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+FS_IOC_GETFLAGS = 0x80086601
+IMMUTABLE_OR_APPEND = 0x10 | 0x20
 # In a namespace of its own the mount that hides the root is gone, and replacing the root ends it for everybody else.
 REPLACE = """
 while mountpoint -q "$1"; do umount "$1" || exit; done
@@ -132,6 +135,25 @@ def _mount_points() -> list[Path]:
             point = point.replace(code, character)
         points.append(Path(point))
     return points
+
+
+def refuse_immutable(tree: Tree, live: Mapping[str, Entry]) -> None:
+    """Nobody could delete the old tree after the exchange. Filesystems without such flags do not know the question."""
+    for path, entry in live.items():
+        if entry.kind not in ("file", "dir"):
+            continue
+        flags = bytearray(8)
+        with suppress(OSError):
+            handle = os.open(tree.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.ioctl(handle, FS_IOC_GETFLAGS, flags)
+            finally:
+                os.close(handle)
+        if int.from_bytes(flags[:4], sys.byteorder) & IMMUTABLE_OR_APPEND:
+            raise ConfigTreeError(
+                f"{tree.root / path} is immutable or append-only (lsattr) and cannot be part of a tree that is "
+                f"exchanged; nothing has changed: run chattr -ia on it"
+            )
 
 
 def load_manifest(root: Path) -> Manifest | None:

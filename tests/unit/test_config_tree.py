@@ -461,6 +461,73 @@ def test_a_damaged_manifest_is_written_anew_with_a_warning(host):
     assert host.has("a.conf")
 
 
+def test_any_name_is_kept_and_taken(host):
+    names = ["with space", "ünïcode", "a'b\"c", "$(reboot)", "-rf"]
+    host.run({**FILES, **dict.fromkeys(names, "ours")})
+    foreign = [os.fsencode(host.root) + name for name in (b"/line\nbreak", b"/not\xffutf8")]
+    for path in foreign:
+        Path(os.fsdecode(path)).write_text("theirs")
+    assert host.run({"a.conf": "new\n", **dict.fromkeys(names, "more")})["changed"]
+    assert all(host.read(name) == "more" for name in names)
+    assert all(Path(os.fsdecode(path)).read_text() == "theirs" for path in foreign)
+    assert sorted(host.run({"a.conf": "new\n"})["removed"]) == sorted(names)
+
+
+def test_two_hundred_files_are_changed_together(host):
+    first, second = ({"a.conf": text, **{f"d{n % 7}/f{n}": text for n in range(200)}} for text in ("1", "2"))
+    assert len(host.run(first)["added"]) == 201
+    assert len(host.run(second)["changed_files"]) == 201 and host.siblings == []
+    assert not host.run(second)["changed"]
+
+
+def test_a_file_that_has_another_name_elsewhere_is_not_written_into(host):
+    host.run(FILES)
+    backup = host.place / "backup"
+    backup.hardlink_to(host.root / "a.conf")
+    host.run({"a.conf": "new\n"})
+    assert (backup.read_text(), host.read()) == ("one\n", "new\n")
+
+
+@needs_root
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_full_disk_changes_nothing_and_the_next_run_heals(host, existed):
+    place = host.root.parent
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], check=True)
+    try:
+        if existed:
+            host.run(FILES)
+        for size in range(0, 260_000, 20_000):
+            (place / "filler").write_bytes(bytes(size))
+            big = {"a.conf": "new\n", **{f"d/{number}": "x" * 6000 for number in range(40)}}
+            with pytest.raises(ConfigTreeError, match="cannot be built beside it: No space left.*nothing has changed"):
+                host.run(big)
+            assert host.siblings == ["filler"] and host.root.exists() == existed
+            assert not existed or (host.read(), host.read("sites/b.conf")) == ("one\n", "two\n")
+        (place / "filler").unlink()
+        assert host.run({"a.conf": "new\n"})["changed"] and host.running.read_text() == "new\n"
+        assert host.siblings == []
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+@needs_root
+@pytest.mark.parametrize("path", [".", "a.conf", "sites", "sites/foreign"])
+def test_an_immutable_file_is_named_before_anything_changes(host, path):
+    host.run(FILES)
+    (host.root / "sites" / "foreign").touch()
+    if subprocess.run(["chattr", "+i", host.root / path], capture_output=True).returncode != 0:
+        pytest.skip("the filesystem of the temporary directory has no such flag")
+    try:
+        with pytest.raises(ConfigTreeError, match=r"immutable or append-only .*nothing has changed"):
+            host.run({"a.conf": "new\n"})
+        assert host.read() == "one\n" and host.siblings == []
+        assert not host.run(FILES)["changed"]
+    finally:
+        subprocess.run(["chattr", "-i", host.root / path], check=True)
+    assert host.run({"a.conf": "new\n"})["changed"]
+
+
 # --- check, apply, rollback -------------------------------------------------------------------------------------------
 
 
@@ -521,6 +588,42 @@ def test_a_check_that_hangs_is_killed_with_its_children(host):
         host.run({"a.conf": "x"}, check=["sh", "-c", f"(sleep 2; touch {late}) & wait"], timeout=1)
     subprocess.run(["sleep", "1.5"], check=True)
     assert not late.exists() and host.read() == "one\n"
+
+
+LEFT = {
+    "ignores_sigterm": "trap '' TERM; sleep {0} & wait",
+    "session_of_its_own": "setsid sleep {0} & wait",
+    "daemon": "(setsid sh -c 'setsid sleep {0} & wait' &) ; sleep 30",
+}
+
+
+@needs_root
+@pytest.mark.parametrize("how", LEFT)
+@pytest.mark.parametrize("which", ["check", "apply"])
+def test_nothing_of_a_command_that_hangs_is_left(host, how, which):
+    host.run(FILES)
+    # The old tree is applied as well after a failure, and shall not hang.
+    marker = f"4{os.getpid()}.{list(LEFT).index(how)}{which == 'check':d}"
+    script = f"grep -q one {host.root}/a.conf && exit; {LEFT[how].format(marker)}"
+    with pytest.raises(ConfigTreeError, match="killed after 1 s"):
+        host.run({"a.conf": "x"}, **{which: ["sh", "-c", script]}, timeout=1)
+    assert subprocess.run(["pgrep", "--full", f"sleep {marker}"], capture_output=True).stdout == b""
+    assert host.read() == "one\n" and host.siblings == [] and not host.run(FILES)["changed"]
+
+
+def test_a_flood_of_output_neither_fills_the_disk_nor_the_message(host, monkeypatch):
+    monkeypatch.setattr(tree_command, "FLOOD", 1 << 20)
+    sizes = []
+    fstat = os.fstat
+    monkeypatch.setattr(tree_command.os, "fstat", lambda handle: sizes.append(fstat(handle)) or sizes[-1])
+    # Slow enough that what comes between two looks is small on a busy machine too.
+    flood = (
+        "for i in $(seq 30); do head -c 200000 /dev/zero | tr '\\0' x; echo; sleep 0.03; done; echo last words; false"
+    )
+    with pytest.raises(ConfigTreeError, match="last words") as error:
+        host.run(FILES, apply=["sh", "-c", flood])
+    assert len(str(error.value)) < 3 * tree_command.OUTPUT_LIMIT
+    assert sizes[-1].st_size < 30 * 200_000
 
 
 @pytest.mark.parametrize("which", ["check", "apply"])
@@ -675,7 +778,7 @@ def test_the_live_tree_is_whole_at_every_moment(host):
 
     reader = threading.Thread(target=read)
     reader.start()
-    for number in range(1, 30):
+    for number in range(1, 200):
         host.run({"a.conf": str(number), "b.conf": str(number)}, apply=[])
     stop.set()
     reader.join()
@@ -938,6 +1041,11 @@ class Reaper:
         "os.rmdir",
         "os.symlink",
         "os.truncate",
+        "os.chmod",
+        "os.chown",
+        "os.utime",
+        "os.setxattr",
+        "shutil.rmtree",
         "subprocess.Popen",
     )
 
