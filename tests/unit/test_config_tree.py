@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import (
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import ConfigTreeError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change owners")
+SOAK = os.environ.get("FOOBAR_SOAK") == "1"
 PROJECT = Path(__file__).resolve().parents[2]
 ME = {"owner": str(os.geteuid()), "group": str(os.getegid())}
 
@@ -176,6 +179,15 @@ def test_words_of_a_secret_file_are_masked_in_what_a_product_says(secret, said, 
 
 
 # --- a host in a directory --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Processes die here, not machines, and waiting for the disk would be most of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not SOAK:
+            patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 class Host:
@@ -1091,7 +1103,9 @@ NEW = {"a.conf": "new\n", "b.conf": "new\n", "d/e.conf": "new\n"}
 BROKEN = {"a.conf": "broken\n", "b.conf": "new\n", "d/e.conf": "new\n"}
 
 
-def deaths(reaper: Reaper, tmp_path: Path, before: list[dict], wish: dict) -> Iterator[tuple[Host, int | None]]:
+def deaths(
+    reaper: Reaper, tmp_path: Path, before: list[dict], wish: dict, **params
+) -> Iterator[tuple[Host, int | None]]:
     """For each step of a run a fresh host that died there, with the inode of a file of somebody else."""
     for step in range(1000):
         place = tmp_path / f"died-{step}"
@@ -1102,7 +1116,7 @@ def deaths(reaper: Reaper, tmp_path: Path, before: list[dict], wish: dict) -> It
             host.run(files)
             (host.root / "foreign").touch()
             inode = (host.root / "foreign").stat().st_ino
-        if not reaper.kill(step, lambda host=host: host.run(wish)):
+        if not reaper.kill(step, lambda host=host: host.run(wish, **params)):
             assert step > 10, "the reaper saw too few changes to be believed"
             return
         yield host, inode
@@ -1153,6 +1167,111 @@ def test_a_first_run_that_dies_anywhere_is_put_in_order_by_the_next(reaper, tmp_
             assert host.running.read_text() == host.read() == "new\n"
             assert not host.run(then)["changed"]
         assert host.siblings == [] and not host.has(model.PENDING)
+
+
+COURSES = {"first": ([], NEW), "change": ([OLD], NEW), "refused_by_apply": ([OLD], BROKEN)}
+
+
+@needs_root
+@pytest.mark.parametrize("course", COURSES)
+def test_a_run_with_a_check_and_its_mounts_may_die_anywhere(reaper, tmp_path, monkeypatch, course):
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    before, wish = COURSES[course]
+    check = ["sh", "-c", f"grep -q . {tmp_path}/*/etc/app/a.conf"]
+    mounts = Path("/proc/mounts").read_text()
+    for host, _inode in deaths(reaper, tmp_path, before, wish, check=check):
+        assert not host.has("a.conf") or whole(host)
+        assert Path("/proc/mounts").read_text() == mounts
+        host.run(NEW, check=check)
+        assert host.read() == host.running.read_text() == "new\n" and whole(host)
+        assert host.siblings == [] and not host.run(NEW, check=check)["changed"]
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_the_run_that_heals_may_die_anywhere_too(reaper, tmp_path, monkeypatch, course):
+    """Any two steps, not all pairs of them unless FOOBAR_SOAK=1; then one more run, which must end well."""
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    before, wish = COURSES[course]
+    stride = 1 if SOAK else 7
+    pairs = 0
+    for first in range(0, 1000, stride):
+        for second in range(first // stride % stride, 1000, stride):
+            place = tmp_path / f"{first}-{second}"
+            place.mkdir()
+            host = Host(place)
+            for files in before:
+                host.run(files)
+            died = reaper.kill(first, lambda host=host: host.run(wish))
+            again = died and reaper.kill(second, lambda host=host: host.run(NEW))
+            assert whole(host) or not (before or host.has("a.conf"))
+            host.run(NEW)
+            assert host.read() == host.running.read_text() == "new\n" and whole(host)
+            assert host.siblings == [] and not host.has(model.PENDING) and not host.run(NEW)["changed"]
+            shutil.rmtree(place)
+            pairs += again
+            if not again:
+                break
+        if not died:
+            break
+    assert pairs > 10
+
+
+def test_units_are_up_after_a_run_that_died_anywhere(reaper, tmp_path, monkeypatch, systemd):
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    calls = range(1000)
+    for step in calls:
+        place = tmp_path / f"units-{step}"
+        place.mkdir()
+        host = Host(place)
+        systemd.add("app.socket", "inactive", "masked", Triggers="app.service")
+        systemd.add("app.service", "active", "disabled")
+        left = [step]
+
+        def command(argv, timeout, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Death
+            return systemd.command(argv, timeout)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tree_units, "run_command", command)
+            try:
+                host.run(FILES, units=UNITS)
+                died = False
+            except Death:
+                died = True
+        host.run(FILES, units=UNITS)
+        states = {(unit["ActiveState"], unit["UnitFileState"]) for unit in systemd.units.values()}
+        assert states == {("active", "enabled")}
+        assert not host.run(FILES, units=UNITS)["changed"] and host.running.read_text() == "one\n"
+        if not died:
+            break
+    assert step > 5
+
+
+@needs_root
+def test_a_process_that_is_killed_at_any_moment_leaves_a_whole_tree(host):
+    """The same with a real signal, at moments all over a run, apply and check included."""
+    script = host.params["apply"][2]
+    arguments = {"check": ["sh", "-c", "sleep 0.005"], "apply": ["sh", "-c", f"sleep 0.005; {script}"]}
+    host.run(OLD)
+    killed = 0
+    for attempt in range(300 if SOAK else 30):
+        pid = os.fork()
+        if pid == 0:
+            with suppress(BaseException):
+                host.run(NEW if attempt % 2 else BROKEN, **arguments)
+            os._exit(0)
+        time.sleep(0.06 * (0.618 * attempt % 1))  # spread evenly
+        os.kill(pid, 9)
+        killed += os.waitpid(pid, 0)[1] == 9
+        assert whole(host)
+        # Its command outlives it, and would apply the tree of a later run as well.
+        while subprocess.run(["pgrep", "--full", str(host.root)], capture_output=True).stdout:
+            time.sleep(0.005)
+        host.run(OLD)
+        assert host.read() == host.running.read_text() == "old\n" and whole(host) and host.siblings == []
+    assert killed > 10
 
 
 def test_dying_twice_keeps_the_last_tree_that_worked(reaper, tmp_path, monkeypatch):
@@ -1359,10 +1478,16 @@ def test_no_output_of_a_run_shows_a_secret(controller):
 
 @pytest.fixture
 def image(tmp_path, monkeypatch) -> Iterator[Host]:
-    """A host whose tree comes from a lower layer, as in a container whose image has the package."""
     monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
-    base, place = tmp_path / "layers", tmp_path / "host"
-    base.mkdir()
+    with made_of_layers(tmp_path) as host:
+        yield host
+
+
+@contextmanager
+def made_of_layers(parent: Path) -> Iterator[Host]:
+    """A host whose tree comes from a lower layer, as in a container whose image has the package."""
+    base, place = parent / "layers", parent / "host"
+    base.mkdir(parents=True)
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", base], check=True)
     for name in ("lower/etc/app/theirs", "upper", "work"):
@@ -1374,9 +1499,58 @@ def image(tmp_path, monkeypatch) -> Iterator[Host]:
     (tree / "theirs" / "link").symlink_to("file")
     layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, place], check=True)
-    yield Host(place)
-    subprocess.run(["umount", "--recursive", place], check=True)
-    subprocess.run(["umount", base], check=True)
+    try:
+        yield Host(place)
+    finally:
+        subprocess.run(["umount", "--recursive", place], check=True)
+        subprocess.run(["umount", base], check=True)
+
+
+def is_whole_image(image: Host) -> bool:
+    return image.read() in ("packaged\n", "one\n") and image.read("theirs/file") == "theirs\n"
+
+
+def heals_image(image: Host) -> bool:
+    image.run(FILES)
+    return (
+        image.read() == image.running.read_text() == "one\n"
+        and is_whole_image(image)
+        and image.siblings == []
+        and str(image.root) not in Path("/proc/mounts").read_text()
+        and not image.run(FILES)["changed"]
+    )
+
+
+@needs_root
+def test_the_adoption_of_a_tree_of_an_image_may_die_at_any_step(reaper, tmp_path, monkeypatch):
+    monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
+    for step in range(0, 1000, 1 if SOAK else 3):
+        with made_of_layers(tmp_path / str(step)) as image:
+            died = reaper.kill(step, lambda image=image: image.run(FILES))
+            assert is_whole_image(image) and heals_image(image)
+        if not died:
+            break
+    assert step > 20
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 9",
+        'umount "$1"; exit 9',
+        'umount "$1"; rm "$1"/theirs/file; exit 9',
+        'umount "$1"; find "$1" -xdev -mindepth 1 -delete; exit 9',
+        tree_swap.REPLACE + "exit 9",
+    ],
+    ids=["at_once", "unmounted", "half_deleted", "deleted", "replaced"],
+)
+def test_the_script_that_replaces_a_tree_of_an_image_may_die_at_any_line(image, script):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree_swap, "REPLACE", script)
+        with pytest.raises(ConfigTreeError, match="`unshare` failed"):
+            image.run(FILES)
+    assert is_whole_image(image) and heals_image(image)
 
 
 @needs_root
