@@ -220,7 +220,10 @@ def environment_id(source: Mapping[str, Any], release: Path, gunicorn: str, pyth
             line = re.sub(r"(^|\s)#.*", "", raw).strip()
             if other := OTHER_FILE.match(line):
                 waiting.append(Path(os.path.normpath(file.parent / other[1])))
-            elif line and (not FROM_AFAR.fullmatch(line) or "file:" in line or (release / "app" / line).exists()):
+            # The first word alone: with all its hashes a line is longer than a name may be.
+            elif line and (
+                not FROM_AFAR.fullmatch(line) or "file:" in line or (release / "app" / line.split()[0]).exists()
+            ):
                 local = True
     wish = [source.get("requirement"), source["packages"], list(texts.values()), gunicorn, python]
     return model.hashed([model.RECIPE, wish, release.name if local else ""])[:12]
