@@ -2,9 +2,10 @@
 STAGE ?= 3-scale_up
 SCENARIO ?= default
 PARTS ?=
+ARGS ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: up down setup lint unit molecule test docs build lock
+.PHONY: up down setup lint unit molecule test soak bench docs build lock
 up:        ## bring a stage up in local containers and print its URL
 	tools/local up $(STAGE)
 down:      ## remove exactly what `make up` and the tests started
@@ -19,6 +20,10 @@ molecule: setup
 	tools/local scenario $(SCENARIO)
 test:      ## lint, unit tests, every scenario, the packaged collection
 	tools/test $(PARTS)
+soak: setup ## the long form of what `make test` has in short: ten killed runs, twenty deployments under load
+	FOOBAR_SOAK=1 tools/test $(or $(PARTS),0-simple_web_stack gunicorn_flask config_tree mysql_replication)
+bench: setup ## stage 0 against a shell script, a bare nginx and a bare gunicorn: about ten minutes
+	tools/engine && tools/bench $(ARGS)
 docs: setup ## write what is generated: variable tables and diagrams
 	tools/docs
 build: setup
