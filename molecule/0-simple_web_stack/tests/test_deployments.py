@@ -1,0 +1,109 @@
+"""Visitors read and write while releases come and go, good ones and bad ones, and notice nothing.
+
+FOOBAR_SOAK=1 makes twenty deployments instead of three.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+
+import pytest
+import requests
+from conftest import PROJECT, note_figure
+
+STAGE = PROJECT / "playbooks/0-simple_web_stack.yml"
+DEPLOYMENTS = 20 if os.environ.get("FOOBAR_SOAK") == "1" else 3
+# What is wrong with a release, the file and the code that make it so, and what the error says.
+BROKEN = {
+    "answers 500": ("guestbook/views.py", "@pages.before_request\ndef fail():\n    abort(500)\n", "500"),
+    "dies when it starts": ("guestbook/wsgi.py", "raise SystemExit('out of order')\n", "out of order"),
+    "cannot migrate": ("guestbook/migrate.py", "raise SystemExit('table is full')\n", "table is full"),
+}
+
+# The line above which that code goes.
+MARK = {
+    "guestbook/views.py": 'LIMITS = {"author"',
+    "guestbook/wsgi.py": "app = create_app()",
+    "guestbook/migrate.py": "LOCK = ",
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A copy of the application that tests change."""
+    return shutil.copytree(PROJECT / "examples/guestbook", tmp_path / "guestbook")
+
+
+@pytest.fixture
+def deploy(playbook, source):
+    """Return a function that deploys the copy as it is now."""
+
+    def run(**variables):
+        wish = {"gunicorn_flask_source": {"type": "directory", "path": str(source)}, **variables}
+        return playbook(PROJECT / "playbooks/deploy.yml", **wish)
+
+    return run
+
+
+@pytest.fixture
+def release(get, url):
+    return lambda: get(f"{url}/version").json()["release"]
+
+
+@pytest.fixture
+def restored(playbook):
+    """Whatever a test has deployed, the application of the inventory comes back."""
+    yield
+    back = playbook(STAGE)
+    assert back.code == 0, back.output
+
+
+def test_nobody_notices_good_deployments(
+    deploy, source, release, restored, request_loop, get, url, site, docker, groups
+):
+    message, ids = f"under load {uuid.uuid4()}", []
+
+    def write() -> requests.Response:
+        entry = {"id": str(uuid.uuid4()), "author": "molecule", "message": message}
+        ids.append(entry["id"])
+        return requests.post(f"{url}/api/entries", json=entry, headers={"Host": site["site_domain"]}, timeout=10)
+
+    seconds, releases = [], {release()}
+    with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
+        for number in range(DEPLOYMENTS):
+            with (source / "guestbook/views.py").open("a") as file:
+                file.write(f"\n# release {number}\n")
+            run = deploy()
+            assert run.code == 0, run.output
+            seconds.append(run.seconds)
+            releases.add(release())
+        reader.wait_for_answers(20)
+    reader.report(f"{DEPLOYMENTS} deployments, reading")
+    writer.report(f"{DEPLOYMENTS} deployments, writing")
+    note_figure(f"deployment of changed code: {min(seconds):.1f} to {max(seconds):.1f} s")
+    assert len(releases) == DEPLOYMENTS + 1
+    assert (reader.failed, writer.failed) == ([], [])
+    assert len(ids) == len(writer.answered) >= 20
+    query = f"SELECT COUNT(*), COUNT(DISTINCT id) FROM guestbook.entries WHERE message = '{message}'"  # noqa: S608
+    counted = docker("exec", groups["databases"][0], "mysql", "--skip-column-names", "--execute", query)
+    assert [int(number) for number in counted.split()] == [len(ids)] * 2
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_nobody_notices_a_release_that(kind, deploy, source, release, request_loop, get, url):
+    name, code, said = BROKEN[kind]
+    path = source / name
+    text = path.read_text()
+    assert MARK[name] in text
+    path.write_text(text.replace(MARK[name], f"{code}\n{MARK[name]}"))
+    before = release()
+    with request_loop(lambda: get(f"{url}/")) as visitor:
+        run = deploy(gunicorn_flask_health_timeout=5)
+        visitor.wait_for_answers(20)
+    assert run.code != 0
+    assert said in run.output, run.output
+    assert visitor.failed == []
+    assert release() == before
+    visitor.report(f"a release that {kind}")
