@@ -10,11 +10,9 @@ STATIC = f"/srv/www/{SITE}/static"
 UNITS = "/etc/gunicorn/guestbook"
 LIVE = "/srv/guestbook/current"
 OPTIONS = "/etc/mysql/mysql.conf.d/zz-mysql_replication.cnf"
-# A task of a module that shows no difference is named by its title.
-NGINX_UNIT = r"TASK .*Start nginx"
-MYSQL_UNIT = r"TASK .*Start MySQL"
-APPLICATION_UNIT = r"TASK .*Keep the application up"
-LISTENER_UNIT = r"TASK .*Keep the listener up"
+# A unit is named in a difference, a task of a module that shows none by its title.
+NGINX_UNIT = r"^--- before: nginx\.service$"
+MYSQL_UNIT = r"^--- before: mysql\.service$|TASK .*Start MySQL"
 USER = r"TASK .*the application's user"
 USERS = r"TASK .*Create the users"
 BUILD = r"TASK .*Build the release"
@@ -40,7 +38,7 @@ class Drift:
 
 def changed_file(name: str, path: str, seed: str, there: str) -> Drift:
     """A drift of a file that the difference names by its path."""
-    return Drift(name, seed.replace("{}", path), there.replace("{}", path), f"(?m)^(---|\\+\\+\\+) .*{path}")
+    return Drift(name, seed.replace("{}", path), there.replace("{}", path), f"^(---|\\+\\+\\+) .*{path}")
 
 
 def sql(statement: str) -> str:
@@ -103,7 +101,7 @@ SERVING = [
         f"echo 'server {{ listen 8088; }}' > {NGINX}/sites/old.conf; "
         f'sed -i \'s|"sites/{SITE}.conf"|"sites/old.conf",&|\' {NGINX}/.config_tree.json',
         f"[ -e {NGINX}/sites/old.conf ]",
-        f"(?m)^--- .*{NGINX}/sites/old.conf",
+        f"^--- .*{NGINX}/sites/old.conf",
     ),
     Drift("nginx stopped and masked", "systemctl mask --now --quiet nginx", "! systemctl is-active nginx", NGINX_UNIT),
     changed_file(
@@ -260,7 +258,7 @@ BROKEN = [
         BUILD,
     ),
     Drift("nginx removed", "apt-get remove -qq nginx nginx-common", "! command -v nginx", r"TASK .*Install nginx"),
-    Drift("a managed directory deleted", f"rm -r {STATIC}", f"[ ! -e {STATIC} ]", f"(?m)^\\+\\+\\+ .*{STATIC}"),
+    Drift("a managed directory deleted", f"rm -r {STATIC}", f"[ ! -e {STATIC} ]", f"^\\+\\+\\+ .*{STATIC}"),
     Drift("the application's user deleted", "userdel --force guestbook", "! id guestbook", USER),
 ]
 DATABASE_DOWN = [
@@ -273,6 +271,6 @@ DATABASE_DOWN = [
     ),
     Drift("MySQL stopped", "systemctl stop mysql", "! systemctl is-active mysql", MYSQL_UNIT),
     Drift("MySQL masked", "systemctl mask --quiet mysql", "systemctl is-enabled mysql | grep masked", MYSQL_UNIT),
-    Drift("MySQL's options deleted", f"rm {OPTIONS}", f"[ ! -e {OPTIONS} ]", f"(?m)^\\+\\+\\+ .*{OPTIONS}"),
+    Drift("MySQL's options deleted", f"rm {OPTIONS}", f"[ ! -e {OPTIONS} ]", f"^\\+\\+\\+ .*{OPTIONS}"),
 ]
 ROUNDS = {"serving": SERVING, "broken": BROKEN, "database down": DATABASE_DOWN}

@@ -56,7 +56,7 @@ def test_drifts_are_named_and_then_mended(round, shell, playbook, sign, stored, 
     predicted = playbook(PLAYBOOK, "--check", "--diff")
     assert predicted.code == 0, predicted.output
     report = reported(predicted.output)
-    assert [drift.name for drift in drifts if not re.search(drift.named, report)] == [], predicted.output
+    assert [drift.name for drift in drifts if not re.search(drift.named, report, re.MULTILINE)] == [], predicted.output
     assert still_there(shell, drifts) == names
 
     mended = playbook(PLAYBOOK)
