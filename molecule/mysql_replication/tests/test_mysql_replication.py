@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import socket
 from pathlib import Path
@@ -219,12 +220,163 @@ def test_a_changed_option_and_password_are_applied_once_and_never_shown(role, ro
     for run in (predicted, done):
         assert "planted-canary" not in run.output
         assert password not in run.output
-    assert starts() == before + 1
+    # MySQL takes this one in the running server.
+    assert starts() == before
+    assert "set without a restart: max_connections" in done.output
     assert root("SELECT @@max_connections") == "150"
     assert login("SELECT message FROM guestbook.entries", "guestbook", new).stdout.strip() == row
     assert login("SELECT 1", "guestbook", password).rc != 0
     again = role(ROLE, **wish)
     assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_an_option_that_cannot_be_set_takes_one_restart_and_is_named(role, root, starts):
+    assert role(ROLE).code == 0
+    before = starts()
+    wish = {"mysql_replication_options": {"back_log": 90, "innodb_io_capacity": 300}}
+    done = role(ROLE, **wish)
+    assert (done.code, done.changed) == (0, 1), done.output
+    assert "restarted for: back_log" in done.output
+    assert starts() == before + 1
+    assert root("SELECT @@back_log, @@innodb_io_capacity") == "90\t300"
+    live = {"mysql_replication_options": {"back_log": 90}}
+    done = role(ROLE, **live)
+    assert "set without a restart: innodb_io_capacity" in done.output
+    assert starts() == before + 1
+    assert root("SELECT @@innodb_io_capacity = 300") == "0"
+
+
+def test_an_option_with_a_value_that_is_out_of_the_question_stops_nothing(fails):
+    fails("max_connections", mysql_replication_options={"max_connections": "many"})
+
+
+def test_a_variable_set_by_hand_gets_its_value_back(role, root, starts):
+    assert role(ROLE).code == 0
+    before = starts()
+    root("SET GLOBAL max_connections = 77, GLOBAL long_query_time = 9")
+    predicted = role(ROLE, "--check")
+    assert (predicted.code, predicted.changed) == (0, 1), predicted.output
+    said = " ".join(predicted.output.split())
+    assert "max_connections is 77 instead of 200" in said
+    assert "long_query_time is 9.0" in said
+    healed = role(ROLE)
+    assert (healed.code, healed.changed) == (0, 1), healed.output
+    assert root("SELECT @@max_connections, @@global.long_query_time") == "200\t2.000000"
+    assert starts() == before
+    again = role(ROLE)
+    assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_a_slow_statement_is_logged_where_the_group_adm_reads_it(root, host):
+    root("SET SESSION long_query_time = 0.1; SELECT SLEEP(0.3) AS planted_slow_statement")
+    log = host.file("/var/log/mysql/slow.log")
+    assert (log.user, log.group, log.mode) == ("mysql", "adm", 0o640)
+    assert "planted_slow_statement" in log.content_string
+    # The rule of the package takes it along.
+    assert "/var/log/mysql/*log" in host.file("/etc/logrotate.d/mysql-server").content_string
+
+
+# --- backup and restore
+
+
+@pytest.fixture
+def back_up(playbook):
+    """Return a function that runs the playbook mysql_backup."""
+    path = Path(__file__).parents[3] / "playbooks/mysql_backup.yml"
+    return lambda *arguments, **variables: playbook(path, *arguments, mysql_backup_hosts="all", **variables)
+
+
+@pytest.fixture
+def restore(playbook):
+    """Return a function that runs the playbook mysql_restore for the database of the tests."""
+    path = Path(__file__).parents[3] / "playbooks/mysql_restore.yml"
+    common = {"mysql_restore_hosts": "all", "mysql_restore_database": "vault"}
+    return lambda *arguments, **variables: playbook(path, *arguments, **(common | variables))
+
+
+def listed(host) -> list[str]:
+    names = host.check_output("ls /var/backups/mysql_replication").split()
+    return [name for name in names if name.endswith(("-logical", "-physical"))]
+
+
+@pytest.mark.parametrize("kind", ["logical", "physical"])
+def test_a_database_comes_back_as_it_was_at_a_second_between_two_writes(back_up, restore, root, host, kind):
+    root("DROP DATABASE IF EXISTS vault; CREATE DATABASE vault; CREATE TABLE vault.t (id INT PRIMARY KEY, m TEXT)")
+    root("INSERT INTO vault.t VALUES (1, 'A')")
+    done = back_up(mysql_backup_kind=kind)
+    assert done.code == 0, done.output
+    name = listed(host)[-1]
+    folder = host.file(f"/var/backups/mysql_replication/{name}")
+    assert (folder.user, folder.mode) == ("root", 0o700)
+    manifest = json.loads(host.file(f"{folder.path}/manifest.json").content_string)
+    assert (manifest["kind"], manifest["tables"]["vault.t"]["rows"]) == (kind, 1)
+    assert host.file(f"{folder.path}/manifest.json").mode == 0o600
+
+    # An account is not data, and its statement stands in the same binary log.
+    root("CREATE USER planted@localhost; DROP USER planted@localhost")
+    root("INSERT INTO vault.t VALUES (2, 'B')")
+    moment = host.check_output("sleep 1.1; date '+%F %T'; sleep 1.1")
+    root("INSERT INTO vault.t VALUES (3, 'C')")
+    root("DROP TABLE vault.t; CREATE TABLE vault.other (id INT)")
+
+    refused = restore(mysql_restore_until=moment)
+    assert refused.code != 0
+    assert "-e mysql_restore_overwrite=vault" in refused.output
+    assert root("SHOW TABLES FROM vault") == "other"
+    wish = {"mysql_restore_until": moment, "mysql_restore_overwrite": "vault"}
+    predicted = restore("--check", **wish)
+    assert predicted.code == 0, predicted.output
+    assert root("SHOW TABLES FROM vault") == "other"
+    done = restore(**wish)
+    assert done.code == 0, done.output
+    assert root("SELECT * FROM vault.t") == "1\tA\n2\tB"
+    assert root("SHOW TABLES FROM vault") == "t"
+    saved = host.check_output("ls /var/backups/mysql_replication/before-restore-*-vault.sql.gz | tail -1")
+    assert "CREATE TABLE `other`" in host.check_output(f"zcat {saved}")
+
+
+def test_only_the_wanted_number_of_backups_stays_and_what_was_interrupted_is_gone(back_up, host):
+    host.check_output("mkdir --parents /var/backups/mysql_replication/.unfinished-20200101T000000Z-logical")
+    before = listed(host)
+    predicted = back_up("--check", mysql_backup_keep=1)
+    assert predicted.code == 0, predicted.output
+    assert listed(host) == before
+    done = back_up(mysql_backup_keep=1)
+    assert done.code == 0, done.output
+    assert len(listed(host)) == 1
+    assert listed(host)[0] not in before
+    assert not host.file("/var/backups/mysql_replication/.unfinished-20200101T000000Z-logical").exists
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ({"mysql_restore_until": "yesterday"}, "'yesterday' is no moment"),
+        ({"mysql_restore_until": "2001-01-01 00:00:00"}, "no backup is older than"),
+        ({"mysql_restore_backup": "20010101T000000Z-logical"}, "there is no backup '20010101T000000Z-logical'"),
+        ({"mysql_restore_database": "nowhere"}, "'nowhere' is not in"),
+        ({"mysql_restore_database": ""}, "name the database to restore"),
+        ({"mysql_restore_overwrite": "guestbook"}, "holds data"),
+    ],
+)
+def test_a_restore_that_cannot_be_meant_changes_nothing(restore, root, mistake, words):
+    before = root("CHECKSUM TABLE vault.t")
+    refused = restore(**mistake)
+    assert refused.code != 0
+    # Ansible folds long lines and doubles quotes.
+    assert words in " ".join(refused.output.split()).replace("''", "'")
+    assert root("CHECKSUM TABLE vault.t") == before
+
+
+def test_a_damaged_backup_is_refused(restore, root, host):
+    name = listed(host)[-1]
+    file = f"/var/backups/mysql_replication/{name}/dump.sql.gz"
+    host.check_output(f"cp {file} /root/good && printf x >> {file}")
+    refused = restore(mysql_restore_overwrite="vault")
+    host.check_output(f"cat /root/good > {file}")
+    assert refused.code != 0
+    assert "is damaged" in refused.output
+    assert root("SELECT COUNT(*) FROM vault.t") == "2"
 
 
 def test_a_good_run_heals_a_stopped_server_and_lost_rights(role, root, host, login, password, row):
