@@ -162,6 +162,85 @@ def test_a_secret_works_and_is_shown_nowhere(tree, page, host):
     assert host.file("/etc/nginx/snippets/token.conf").mode == 0o640
 
 
+# --- units ------------------------------------------------------------------------------------------------------------
+
+UNITS = {
+    "tree-plain.service": "[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    "tree-static.service": "[Service]\nExecStart=sleep infinity\n",
+    "tree-pair.socket": "[Socket]\nListenStream=/run/tree-pair\n[Install]\nWantedBy=sockets.target\n",
+    "tree-pair.service": "[Service]\nExecStart=sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    "tree-dying.service": "[Service]\nExecStart=sh -c 'echo cannot live; exit 3'\n[Install]\nWantedBy=basic.target\n",
+}
+GOOD_UNITS = ["nginx.service", *(name for name in UNITS if name != "tree-dying.service")]
+
+
+@pytest.fixture
+def units(host):
+    """Units of every kind. The one of a pair is only linked into systemd's directory, as gunicorn_flask does it."""
+    for name, text in UNITS.items():
+        folder = "/srv" if name == "tree-pair.service" else "/usr/local/lib/systemd/system"
+        host.check_output(f"mkdir -p {folder} && cat > {folder}/{name} <<'END'\n{text}END")
+    host.check_output("systemctl link --quiet /srv/tree-pair.service && systemctl daemon-reload")
+    yield lambda verb: {name: host.run(f"systemctl {verb} {name}").stdout.strip() for name in GOOD_UNITS}
+    host.run(f"systemctl unmask --quiet {' '.join(UNITS)}; systemctl disable --quiet --now {' '.join(UNITS)}")
+    host.run(f"cd /usr/local/lib/systemd/system && rm -f /srv/tree-pair.service {' '.join(UNITS)}")
+    host.check_output("systemctl reset-failed && systemctl daemon-reload")
+
+
+DRIFTS = {
+    "stopped": ("systemctl stop tree-plain.service", ["tree-plain.service"]),
+    "killed": ("systemctl kill --signal=KILL tree-static.service", ["tree-static.service"]),
+    "disabled": ("systemctl disable --quiet tree-plain.service", ["tree-plain.service"]),
+    # systemd itself still believes in this link.
+    "link_removed": (
+        "rm /etc/systemd/system/multi-user.target.wants/tree-pair.service",
+        ["tree-pair.service"],
+    ),
+    "masked": ("systemctl mask --quiet --now nginx.service", ["nginx.service"]),
+    "masked_by_hand": ("ln -s /dev/null /etc/systemd/system/tree-plain.service", ["tree-plain.service"]),
+    # A socket does not start while its service runs.
+    "socket_stopped": ("systemctl stop tree-pair.socket", ["tree-pair.socket"]),
+    "start_limit": (
+        "systemctl stop nginx; for i in 1 2 3 4 5 6 7; do systemctl start nginx; systemctl kill -s KILL nginx; done; "
+        "sleep 0.5; systemctl stop nginx",
+        ["nginx.service"],
+    ),
+}
+
+
+def test_units_are_brought_up_whatever_was_done_to_them(tree, units, host, page):
+    first = tree("--check", "-v", tree_units=GOOD_UNITS)
+    assert first.changed == 1 and all(name in first.output for name in GOOD_UNITS[1:]), first.output
+    assert tree(tree_units=GOOD_UNITS).changed == 1
+    assert tree(tree_units=GOOD_UNITS).changed == 0
+    for name, (drift, expected) in DRIFTS.items():
+        host.run(drift)
+        predicted = tree("--check", "--diff", "-v", tree_units=GOOD_UNITS)
+        assert predicted.changed == 1 and all(unit in predicted.output for unit in expected), (
+            f"{name}: {predicted.output}"
+        )
+        mended = tree(tree_units=GOOD_UNITS)
+        assert (mended.code, mended.changed) == (0, 1), f"{name}: {mended.output}"
+        assert set(units("is-active").values()) == {"active"}, f"{name}: {units('is-active')}"
+        assert set(units("is-enabled").values()) <= {"enabled", "static"}, f"{name}: {units('is-enabled')}"
+        assert page().text == "hello\n"
+    assert tree(tree_units=GOOD_UNITS).changed == 0
+
+
+def test_a_change_and_a_mask_at_a_time_need_one_run(tree, host, page):
+    host.check_output("systemctl mask --quiet --now nginx")
+    run = tree(tree_greeting="unmasked")
+    assert (run.code, run.changed) == (0, 1), run.output
+    assert page().text == "unmasked\n"
+
+
+def test_a_unit_that_does_not_start_is_named_with_its_journal(tree, units, page):
+    run = tree(tree_greeting="stays", tree_units=["nginx.service", "tree-dying.service"])
+    assert run.code != 0 and "cannot live" in joined(run)
+    assert "the configuration is in place, but tree-dying.service" in joined(run)
+    assert page().text == "stays\n"
+
+
 def joined(run) -> str:
     """The output without the line breaks that the callback puts into long messages."""
     return " ".join(run.output.split())
