@@ -12,7 +12,7 @@ LIVE = "/srv/guestbook/current"
 OPTIONS = "/etc/mysql/mysql.conf.d/zz-mysql_replication.cnf"
 # A unit is named in a difference, a task of a module that shows none by its title.
 NGINX_UNIT = r"^--- before: nginx\.service$"
-MYSQL_UNIT = r"^--- before: mysql\.service$|TASK .*Start MySQL"
+MYSQL_UNIT = r"^--- before: mysql\.service$"
 USER = r"TASK .*the application's user"
 USERS = r"TASK .*Create the users"
 BUILD = r"TASK .*Build the release"
@@ -184,7 +184,13 @@ SERVING = [
         "a setting of the running server changed",
         sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2"),
         answer("SELECT @@innodb_flush_log_at_trx_commit", "2"),
-        "innodb_flush_log_at_trx_commit",
+        "innodb_flush_log_at_trx_commit is 2 instead of 1",
+    ),
+    Drift(
+        "a setting persisted, which wins over the file after a restart",
+        sql("SET PERSIST max_connections = 99"),
+        answer("SELECT COUNT(*) FROM performance_schema.persisted_variables", "1"),
+        "max_connections is persisted as 99",
     ),
     Drift(
         "rights widened",
@@ -268,6 +274,24 @@ DATABASE_DOWN = [
         "/etc/apt/sources.list.d/debian-sid.sources",
         "sed -i 's/^Components: main$/Components: main contrib/' {}",
         "grep -q contrib {}",
+    ),
+    Drift(
+        "the client library that the administration needs removed",
+        "apt-get remove -qq python3-pymysql",
+        "! python3 -c 'import pymysql'",
+        r"TASK .*Install MySQL",
+    ),
+    Drift(
+        "the application disabled: its unit is gone from systemd",
+        "systemctl disable --quiet guestbook.service",
+        "[ ! -e /etc/systemd/system/guestbook.service ]",
+        BUILD,
+    ),
+    Drift(
+        "the listener stopped and disabled",
+        "systemctl disable --now --quiet guestbook.socket",
+        "! systemctl is-active guestbook.socket",
+        r"^--- before: guestbook\.socket$",
     ),
     Drift("MySQL stopped", "systemctl stop mysql", "! systemctl is-active mysql", MYSQL_UNIT),
     Drift("MySQL masked", "systemctl mask --quiet mysql", "systemctl is-enabled mysql | grep masked", MYSQL_UNIT),

@@ -215,7 +215,8 @@ def test_a_changed_option_and_password_are_applied_once_and_never_shown(role, ro
     assert (predicted.code, predicted.changed) == (0, 2), predicted.output
     assert starts() == before
     done = role(ROLE, "-vvv", "--diff", **wish)
-    assert (done.code, done.changed) == (0, 2), done.output
+    # Options, the new password beside the old one, the announcement of that, and the end of the old one.
+    assert (done.code, done.changed) == (0, 4), done.output
     assert "+max_connections = 150" in done.output
     for run in (predicted, done):
         assert "planted-canary" not in run.output
@@ -227,6 +228,36 @@ def test_a_changed_option_and_password_are_applied_once_and_never_shown(role, ro
     assert login("SELECT message FROM guestbook.entries", "guestbook", new).stdout.strip() == row
     assert login("SELECT 1", "guestbook", password).rc != 0
     again = role(ROLE, **wish)
+    assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_an_old_password_counts_until_everybody_has_the_new_one(role, login, password):
+    def let_in(word: str) -> bool:
+        return login("SELECT 1", "guestbook", word).rc == 0
+
+    assert role(ROLE).code == 0 and let_in(password)
+    new, later = "planted-canary-3", "planted-canary-4"
+    both = role(ROLE, mysql_replication_ends_rotation=False, mysql_replication_users=user(new))
+    assert both.code == 0 and "guestbook@" in both.output, both.output
+    assert let_in(new) and let_in(password)
+    # A change more: those who have not heard of the first one are not locked out.
+    assert role(ROLE, mysql_replication_ends_rotation=False, mysql_replication_users=user(later)).code == 0
+    assert let_in(later) and let_in(password) and not let_in(new)
+    # That a run ended here is made up for by the next.
+    done = role(ROLE, mysql_replication_users=user(later))
+    assert done.code == 0 and done.changed > 0, done.output
+    assert let_in(later) and not let_in(password)
+    again = role(ROLE, mysql_replication_users=user(later))
+    assert (again.code, again.changed) == (0, 0), again.output
+    assert not any(word in run.output for run in (both, done) for word in (password, new, later))
+
+
+def test_a_password_in_check_mode_stays(role, login, password):
+    assert role(ROLE).code == 0
+    predicted = role(ROLE, "--check", mysql_replication_users=user("planted-canary-5"))
+    assert predicted.code == 0 and predicted.changed == 1, predicted.output
+    assert login("SELECT 1", "guestbook", password).rc == 0
+    again = role(ROLE)
     assert (again.code, again.changed) == (0, 0), again.output
 
 
@@ -253,15 +284,20 @@ def test_an_option_with_a_value_that_is_out_of_the_question_stops_nothing(fails)
 def test_a_variable_set_by_hand_gets_its_value_back(role, root, starts):
     assert role(ROLE).code == 0
     before = starts()
-    root("SET GLOBAL max_connections = 77, GLOBAL long_query_time = 9")
+    root("SET GLOBAL max_connections = 77, GLOBAL long_query_time = 9; SET PERSIST innodb_io_capacity = 555")
+    root("SET PERSIST sync_binlog = 1")
     predicted = role(ROLE, "--check")
     assert (predicted.code, predicted.changed) == (0, 1), predicted.output
     said = " ".join(predicted.output.split())
     assert "max_connections is 77 instead of 200" in said
     assert "long_query_time is 9.0" in said
+    assert "sync_binlog is persisted as 1, which would win over the file: 1" in said
     healed = role(ROLE)
     assert (healed.code, healed.changed) == (0, 1), healed.output
     assert root("SELECT @@max_connections, @@global.long_query_time") == "200\t2.000000"
+    # What the role has no option for is somebody else's.
+    assert root("SELECT variable_name FROM performance_schema.persisted_variables") == "innodb_io_capacity"
+    root("RESET PERSIST innodb_io_capacity; SET GLOBAL innodb_io_capacity = DEFAULT")
     assert starts() == before
     again = role(ROLE)
     assert (again.code, again.changed) == (0, 0), again.output

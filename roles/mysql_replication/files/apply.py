@@ -134,9 +134,16 @@ def main() -> None:
         running = {name.lower(): value for name, value in cursor.fetchall()}
         differing, blind = compare(wanted, own, before, running)
         done, static = set_live(cursor, differing, running, pymysql.MySQLError)
+        # After a restart it would win over the file.
+        cursor.execute("SELECT LOWER(variable_name) FROM performance_schema.persisted_variables")
+        persisted = sorted(name for (name,) in cursor.fetchall() if name in own)
+        for name in persisted:
+            cursor.execute(f"RESET PERSIST IF EXISTS `{name}`")
     if static or blind:
         restart()
         print("restarted for: " + ", ".join(sorted(static + blind)))
+    if persisted:
+        print("no longer persisted beside the file: " + ", ".join(persisted))
     if done:
         print("set without a restart: " + ", ".join(sorted(done)))
 
