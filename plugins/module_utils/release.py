@@ -36,6 +36,7 @@ ARGUMENT_SPEC = {
     "gunicorn": {"type": "str", "required": True},
     "python": {"type": "str", "default": "python3"},
     "release": {"type": "str", "default": ""},
+    "config": {"type": "path"},
 }
 # What each type of source needs, and what it may have besides that. The rest of these is not for it.
 NEEDED = {"directory": ["path"], "git": ["url", "revision"], "archive": ["checksum"], "pypi": ["requirement"]}

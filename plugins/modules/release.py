@@ -94,6 +94,10 @@ options:
         looked at and nothing is built.
     type: str
     default: ""
+  config:
+    description:
+      - Directory with the C(deployment.json) that says which release was put in place last, and with its units.
+    type: path
 attributes:
   check_mode:
     description: Says whether a release would be built.
@@ -176,6 +180,12 @@ missing:
   returned: always
   type: bool
   sample: false
+undone:
+  description:
+    - Whether this release was put in place, and somebody has moved C(current) or taken its units from systemd since.
+  returned: always
+  type: bool
+  sample: false
 built:
   description: Whether it was built now.
   returned: always
@@ -183,6 +193,7 @@ built:
   sample: false
 """
 
+import json  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -191,6 +202,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import r
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release_build as steps  # noqa: E402
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_swap  # noqa: E402
 
+UNITS = Path("/etc/systemd/system")
 PRIVATE = {
     "_id": {"type": "str", "required": True},
     "_digest": {"type": "str", "required": True},
@@ -217,11 +229,13 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             archive = Path(params["_archive"]) if params["_archive"] else None
             path = store.build(params["source"], archive, params["_digest"], params["gunicorn"])
             result["built"] = True
+    undone = is_undone(path, live, Path(params["config"])) if params["config"] else False
     shown = {"before": f"{live.name if live else 'none'}\n", "after": f"{path.name}\n"}
     headers = {"before_header": f"{root}/current", "after_header": f"{root}/current"}
     # A release that is not live will be: the tasks that follow see to that, or fail.
     return result | {
-        "changed": missing or path != live,
+        "changed": missing or undone or path != live,
+        "undone": undone,
         "missing": missing,
         "id": path.name.partition(".")[0],
         "name": path.name,
@@ -231,6 +245,18 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "live": path == live,
         "diff": shown | headers,
     }
+
+
+def is_undone(path: Path, live: Path | None, config: Path) -> bool:
+    """Whether the release was put in place with this configuration, and its link or a unit's is not as then."""
+    try:
+        deployment = json.loads((config / "deployment.json").read_bytes())
+        if deployment["release"] != path.name:
+            return False
+        units = [f"{deployment['name']}.{kind}" for kind in ("socket", "service")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return path != live or any((UNITS / unit).resolve() != (config / unit).resolve() for unit in units)
 
 
 def main() -> None:

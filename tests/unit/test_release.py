@@ -191,7 +191,14 @@ class Host:
 
     def ensure(self, check_mode: bool = False, **other) -> dict:
         entries = model.scan(self.source)
-        params = {"root": str(self.root), "source": DIRECTORY, "gunicorn": "27.*", "python": "python3", "release": ""}
+        params = {
+            "root": str(self.root),
+            "source": DIRECTORY,
+            "gunicorn": "27.*",
+            "python": "python3",
+            "release": "",
+            "config": None,
+        }
         params |= other
         params |= {"_id": release_id(self.source), "_digest": model.digest(entries), "_archive": None}
         result = module.ensure(params, check_mode)
@@ -922,3 +929,28 @@ def test_a_health_path_that_redirects_is_told_where_to(program, app):
     assert r"redirects (301) to https://elsewhere/login" in program.ask(app)
     server.shutdown()
     server.server_close()
+
+
+def test_a_release_that_was_put_aside_is_noticed(host, tmp_path, monkeypatch):
+    config, units = tmp_path / "etc", tmp_path / "systemd"
+    monkeypatch.setattr(module, "UNITS", units)
+    config.mkdir()
+    units.mkdir()
+    path = Path(host.ensure(config=str(config))["path"])
+    host.switch(str(path))
+    (config / "deployment.json").write_text(json.dumps({"release": path.name, "name": "web"}))
+    for unit in ("web.socket", "web.service"):
+        (config / unit).touch()
+        (units / unit).symlink_to(config / unit)
+    good = host.ensure(config=str(config))
+    assert (good["undone"], good["changed"]) == (False, False)
+    (units / "web.service").unlink()
+    assert host.ensure(config=str(config))["undone"]
+    (units / "web.service").symlink_to(os.devnull)
+    assert host.ensure(config=str(config))["undone"]
+    (units / "web.service").unlink()
+    (units / "web.service").symlink_to(config / "web.service")
+    host.switch(f"{path}.1")
+    assert host.ensure(config=str(config), check_mode=True)["undone"]
+    (config / "deployment.json").write_text(json.dumps({"release": "another", "name": "web"}))
+    assert not host.ensure(config=str(config))["undone"]

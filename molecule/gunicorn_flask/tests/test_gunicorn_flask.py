@@ -85,7 +85,8 @@ def refused(deploy, version):
         before = version()["release"]
         done = deploy(**arguments)
         assert done.code != 0, done.output
-        assert done.output.count("fatal: ") == 1, done.output
+        # git says "fatal: " too.
+        assert len(re.findall("^fatal: ", done.output, re.MULTILINE)) == 1, done.output
         assert version()["release"] == before
         return done.output
 
@@ -239,7 +240,8 @@ def test_deploy_and_rollback(good, playbook, version, page, request_loop):
     before = version()
     good.edit('"second"', '"a mistake"')
     predicted = playbook("playbooks/deploy.yml", "--check", **source)
-    assert predicted.code == 0 and version() == {**before, "worker": version()["worker"]}, predicted.output
+    # Any of its workers answers.
+    assert predicted.code == 0 and version() | {"worker": 0} == before | {"worker": 0}, predicted.output
     assert f"live is {before['release']}, then " in predicted.output and "(to be built)" in predicted.output
     with request_loop(lambda: page("/version")) as visitor:
         done = playbook("playbooks/deploy.yml", **source)
@@ -333,6 +335,26 @@ def test_what_was_stopped_is_started_and_what_was_switched_is_switched_back(host
     assert host.check_output("systemctl is-enabled web.socket web.service").split() == ["enabled"] * 2
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "systemctl disable --now web.socket web.service",
+        "systemctl disable web.service",
+        "systemctl stop web.service",
+        "ln --symbolic --force /dev/null /etc/systemd/system/web.service && systemctl daemon-reload",
+    ],
+)
+def test_units_come_back(command, host, deploy, version):
+    before = version()["release"]
+    host.check_output(command)
+    predicted = deploy("--check")
+    assert predicted.code == 0 and predicted.changed, predicted.output
+    done = deploy()
+    assert (done.code, version()["release"]) == (0, before), done.output
+    assert host.check_output("systemctl is-enabled web.socket web.service").split() == ["enabled"] * 2
+    assert deploy().changed == 0
+
+
 def test_a_release_that_somebody_changed_is_built_again(host, deploy, version):
     before = version()["release"]
     host.check_output("sed -i s/second/tampered/ /srv/web/releases/*/app/web/wsgi.py")
@@ -353,6 +375,8 @@ def die(host, run, program: str, eventually) -> None:
 def test_a_run_that_died_twice_is_made_up_for(host, good, deploy, version, eventually):
     good.edit('"second"', '"third"')
     good.edit("app = Flask", "time.sleep(1)\napp = Flask")
+    # With the same requirements there is nothing to install.
+    good.edit("flask", "click\nflask", "requirements.txt")
     die(host, deploy, "[-]m pip .*install", eventually)
     assert version()["edition"] == "second"
     die(host, deploy, "[a]ctivate.py$", eventually)
@@ -441,7 +465,11 @@ def test_a_migration_that_fails_is_refused(refused, bad):
 
 
 BROKEN = {
-    "starts and dies": ("app = Flask", "threading.Timer(0.5, lambda: os._exit(7)).start()\napp = Flask"),
+    # Not before it serves: on a busy machine the check of the configuration takes longer than that.
+    "starts and dies": (
+        "app = Flask",
+        "if '--check-config' not in sys.argv:\n    threading.Timer(0.5, lambda: os._exit(7)).start()\napp = Flask",
+    ),
     "answers 500": ('return "well"', "raise RuntimeError('out of order')"),
     "never answers": ('return "well"', "time.sleep(60)"),
     "redirects": ('return "well"', "return redirect('https://elsewhere.example/login')"),
@@ -456,7 +484,7 @@ SAID = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_visitors_never_meet_a_release_that(kind, refused, bad, page, request_loop):
-    bad.edit("import time\n", "import threading\nimport time\n")
+    bad.edit("import time\n", "import sys\nimport threading\nimport time\n")
     bad.edit("import Flask,", "import Flask, redirect,")
     bad.edit(*BROKEN[kind])
     with request_loop(lambda: page("/health")) as visitor:

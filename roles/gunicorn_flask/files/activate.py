@@ -101,7 +101,12 @@ def check(app: Application, migration: Sequence[str]) -> None:
 def refuse_foreign_units(app: Application) -> None:
     for unit in (app.service, app.socket):
         path = show(unit, "FragmentPath")
-        if path and Path(path).exists() and HERE not in Path(path).resolve().parents:
+        if (
+            path
+            and Path(path).exists()
+            and not Path(path).samefile(os.devnull)
+            and HERE not in Path(path).resolve().parents
+        ):
             raise Failure(f"gunicorn_flask_name: {path} is a unit of somebody else; choose another name")
 
 
@@ -155,8 +160,8 @@ def load_application(app: Application) -> None:
     done = run_in_release(app, command)
     if done.returncode == 0:
         return
-    # A traceback ends with what it is about.
-    reason = tail(done.stdout, 1)
+    # A traceback ends with what it is about. What ends the process itself leaves none.
+    reason = tail(done.stdout, 1) or f"it ended with exit code {done.returncode} and said nothing"
     if "Error while loading the application" in done.stdout:
         problem = f"gunicorn_flask_wsgi: gunicorn cannot load '{app.wsgi}' of release {app.release.name}"
     else:
@@ -321,6 +326,11 @@ def activate(app: Application) -> str:
 
 def bring_up(app: Application, switched: bool) -> float:
     """Returns since when a worker must have been started to be a new one: CLOCK_BOOTTIME, 0 if all may stay."""
+    for unit in (app.socket, app.service):
+        # Masked by hand. Unmasking would take the place of the link that is made next.
+        link = Path("/etc/systemd/system", unit)
+        if link.is_symlink() and link.readlink() == Path(os.devnull):
+            link.unlink()
     systemctl("daemon-reload")
     systemctl("enable", "--quiet", f"{app.here}/{app.socket}", f"{app.here}/{app.service}")
     record = Record(app.name)
@@ -507,6 +517,8 @@ def children(parent: str) -> list[float]:
 
 
 def last_lines(unit: str, began: float, number: int = 15) -> str:
+    # What was logged a moment ago may not be in the journal yet.
+    run(["journalctl", "--sync"])
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}"]
     lines = run([*command, f"--since=@{began:.6f}", "--lines=400"]).stdout.splitlines()
     return "\n".join([line for line in lines if AGENT not in line][-number:])
