@@ -37,6 +37,7 @@ ARGUMENT_SPEC = {
     "python": {"type": "str", "default": "python3"},
     "release": {"type": "str", "default": ""},
     "config": {"type": "path"},
+    "user": {"type": "str"},
 }
 # What each type of source needs, and what it may have besides that. The rest of these is not for it.
 NEEDED = {"directory": ["path"], "git": ["url", "revision"], "archive": ["checksum"], "pypi": ["requirement"]}

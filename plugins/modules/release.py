@@ -98,6 +98,10 @@ options:
     description:
       - Directory with the C(deployment.json) that says which release was put in place last, and with its units.
     type: path
+  user:
+    description:
+      - User that runs the application. It is only looked at, for RV(user_is_sound).
+    type: str
 attributes:
   check_mode:
     description: Says whether a release would be built.
@@ -186,6 +190,13 @@ undone:
   returned: always
   type: bool
   sample: false
+user_is_sound:
+  description:
+    - Whether O(user) exists, with C(/var/lib) and its name as home, C(/usr/sbin/nologin) as shell, a locked password
+      and no group but its own.
+  returned: always
+  type: bool
+  sample: true
 built:
   description: Whether it was built now.
   returned: always
@@ -193,7 +204,9 @@ built:
   sample: false
 """
 
+import grp  # noqa: E402
 import json  # noqa: E402
+import pwd  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -203,6 +216,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import r
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_swap  # noqa: E402
 
 UNITS = Path("/etc/systemd/system")
+SHADOW = Path("/etc/shadow")
 PRIVATE = {
     "_id": {"type": "str", "required": True},
     "_digest": {"type": "str", "required": True},
@@ -236,6 +250,7 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     return result | {
         "changed": missing or undone or path != live,
         "undone": undone,
+        "user_is_sound": is_sound(params["user"]) if params["user"] else False,
         "missing": missing,
         "id": path.name.partition(".")[0],
         "name": path.name,
@@ -257,6 +272,21 @@ def is_undone(path: Path, live: Path | None, config: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return path != live or any((UNITS / unit).resolve() != (config / unit).resolve() for unit in units)
+
+
+def is_sound(user: str) -> bool:
+    """Whether the account is one that runs a service and nothing else."""
+    try:
+        account = pwd.getpwnam(user)
+        lines = SHADOW.read_text().splitlines()
+    except (KeyError, OSError):
+        return False
+    password = next((line.split(":")[1] for line in lines if line.startswith(f"{user}:")), "")
+    is_member = any(user in group.gr_mem for group in grp.getgrall())
+    is_locked = password.startswith(("!", "*"))
+    return (
+        (account.pw_dir, account.pw_shell) == (f"/var/lib/{user}", "/usr/sbin/nologin") and is_locked and not is_member
+    )
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release as model
@@ -198,6 +199,7 @@ class Host:
             "python": "python3",
             "release": "",
             "config": None,
+            "user": None,
         }
         params |= other
         params |= {"_id": release_id(self.source), "_digest": model.digest(entries), "_archive": None}
@@ -954,3 +956,31 @@ def test_a_release_that_was_put_aside_is_noticed(host, tmp_path, monkeypatch):
     assert host.ensure(config=str(config), check_mode=True)["undone"]
     (config / "deployment.json").write_text(json.dumps({"release": "another", "name": "web"}))
     assert not host.ensure(config=str(config))["undone"]
+
+
+@pytest.mark.parametrize(
+    ("passwd", "shadow", "groups", "sound"),
+    [
+        (("/var/lib/web", "/usr/sbin/nologin"), "web:!*:1::::::", [], True),
+        (("/var/lib/web", "/usr/sbin/nologin"), "web:*:1::::::", [], True),
+        (("/root", "/usr/sbin/nologin"), "web:!:1::::::", [], False),
+        (("/var/lib/web", "/bin/bash"), "web:!:1::::::", [], False),
+        (("/var/lib/web", "/usr/sbin/nologin"), "web::1::::::", [], False),
+        (("/var/lib/web", "/usr/sbin/nologin"), "web2:!:1::::::", [], False),
+        (("/var/lib/web", "/usr/sbin/nologin"), "web:!:1::::::", ["web"], False),
+        (None, "", [], False),
+    ],
+)
+def test_an_account_is_sound_if_it_can_do_nothing_but_run_the_service(
+    passwd, shadow, groups, sound, tmp_path, monkeypatch
+):
+    def account(_name):
+        if passwd is None:
+            raise KeyError
+        return SimpleNamespace(pw_dir=passwd[0], pw_shell=passwd[1])
+
+    (tmp_path / "shadow").write_text(f"root:*:1::::::\n{shadow}\n")
+    monkeypatch.setattr(module, "SHADOW", tmp_path / "shadow")
+    monkeypatch.setattr(module.pwd, "getpwnam", account)
+    monkeypatch.setattr(module.grp, "getgrall", lambda: [SimpleNamespace(gr_mem=groups)])
+    assert module.is_sound("web") is sound
