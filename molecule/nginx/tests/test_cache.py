@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -134,6 +135,16 @@ def test_many_at_once_make_one_request_to_the_application(ask, page):
         answers = list(visitors.map(ask, [f"{page}?wait=1"] * 8))
     assert {number for _, number in answers} == {1}
     assert [status for status, _ in answers].count("MISS") == 1
+
+
+def test_those_who_ask_for_what_cannot_be_kept_hardly_wait_for_each_other(ask):
+    page = f"/cached/brief/{uuid.uuid4()}?control=no-store&wait=1"
+    began = time.monotonic()
+    with ThreadPoolExecutor(6) as visitors:
+        answers = list(visitors.map(ask, [page] * 6))
+    # One after the other they would take six seconds and more.
+    assert time.monotonic() - began < 4
+    assert len({number for _, number in answers}) == 6
 
 
 def test_stale_page_is_given_out_while_a_new_one_is_fetched(ask, eventually):

@@ -16,7 +16,7 @@ def host(hosts):
 def test_every_contradiction_of_limits_and_locations_is_told(role, get):
     location = {"path": "/", "upstream": "application"}
     locations = [
-        {**location, "cache": {"valid": "500ms", "cookies": ["a=b"]}, "events": True},
+        {**location, "cache": {"valid": "500ms", "wait": "briefly", "cookies": ["a=b"]}, "events": True},
         {"path": "/w/", "root": "/srv", "websocket": True, "proxy_read_timeout": "5m"},
         {**location, "path": "/l/", "rate_limits": [{"name": "strikt"}], "client_max_body_size": "10 MB"},
         {**location, "path": "/t/", "send_timeout": "30"},
@@ -47,6 +47,7 @@ def test_every_contradiction_of_limits_and_locations_is_told(role, get):
         "nginx_sites, 'a': location '/' has cache and events; a stream cannot be kept, so give it a location of its",
         "nginx_sites, 'a': location '/' has the cookie 'a=b' under cache; write the bare name of a cookie",
         "nginx_sites, 'a': location '/' keeps answers for '500ms'; write whole seconds or more, such as 1s or 5m",
+        "nginx_sites, 'a': location '/' lets requests wait 'briefly' for each other; write a time such as 200ms or 5s",
         "nginx_sites, 'a': location '/w/' has websocket but no upstream; name one, or leave websocket out",
         "nginx_sites, 'a': location '/w/' has proxy_read_timeout but no upstream",
         "nginx_sites, 'a': location '/l/' has client_max_body_size '10 MB'; write a size such as 512k, 10m or 1g",
