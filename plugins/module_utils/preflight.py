@@ -21,15 +21,27 @@ SITE: dict[str, dict[str, Any]] = {
     "site_database_name": {"type": "str", "stages": "0123", "description": "Schema. Example guestbook"},
     "site_database_password": {"type": "str", "stages": "0123", "no_log": True, "description": "Of the application"},
     "site_database_port": {"type": "int", "stages": "123", "description": "Example 3306"},
+    "site_database_read_port": {"type": "int", "stages": "123", "description": "Of the balancers. Example 3307"},
     "site_database_user": {"type": "str", "stages": "0123", "description": "Account. Example guestbook"},
     "site_domain": {"type": "str", "stages": "0123", "description": "Example www.foobar.com"},
     "site_http_port": {"type": "int", "stages": "0123", "description": "Example 80"},
     "site_app_port": {"type": "int", "stages": "3", "description": "Example 8000"},
     "site_network": {"type": "str", "stages": "123", "description": "Network of all hosts. Example 198.18.0.0/24"},
+    "site_replication_password": {
+        "type": "str",
+        "stages": "123",
+        "no_log": True,
+        "description": "With which the databases read from each other",
+    },
+    "site_balance": {
+        "type": "str",
+        "choices": ["roundrobin", "leastconn", "active-passive"],
+        "description": "How web servers share requests. Example roundrobin",
+    },
     "site_vip": {"type": "str", "stages": "3", "description": "The balancers' common address. Example 198.18.0.10"},
     "site_vip_prefix": {"type": "int", "stages": "3", "description": "Length of its network prefix. Example 24"},
 }
-SECRETS = ("site_database_password",)
+SECRETS = ("site_database_password", "site_replication_password")
 SHORTEST_SECRET = 12
 PLACEHOLDER = re.compile(r"(?i)^(change[-_ ]?me|password|secret|example|default|test|todo|xxx)[-_!.0-9]*$")
 HOST_NAME = re.compile(r"(?i)^(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$")
@@ -240,13 +252,19 @@ def ports_do_not_clash(inventory: Inventory) -> Iterator[Mistake]:
             if port in owners and (owners[port] != tier or tier == "loadbalancers"):
                 yield Mistake(host, f"port {port} is wanted by {owners[port]} and {tier}", "give them different ports")
             owners[port] = tier
-    if topology.STAGES[inventory.stage].vip:
-        for (host, http), (_host, app) in zip(
-            inventory.values("site_http_port"), inventory.values("site_app_port"), strict=False
-        ):
-            if str(http) == str(app):
-                wrong = f"is {http}, as site_http_port is"
-                yield Mistake("site_app_port", wrong, "the balancers listen on both: make them differ", host)
+
+
+def balancers_listen_once_on_a_port(inventory: Inventory) -> Iterator[Mistake]:
+    ends = ("loadbalancers", "vip")
+    links = topology.STAGES[inventory.stage].links
+    names = dict.fromkeys(link.port for link in links if link.destination in ends and link.port in topology.PORTS)
+    owners: dict[str, str] = {}
+    for name in names:
+        for host, value in inventory.values(name):
+            owner = owners.setdefault(str(value), name)
+            if owner != name:
+                wrong = f"is {value}, as {owner} is"
+                yield Mistake(name, wrong, "the balancers listen on both: make them differ", host)
 
 
 def domain_is_a_host_name(inventory: Inventory) -> Iterator[Mistake]:
@@ -292,7 +310,9 @@ def network_holds_the_hosts(inventory: Inventory) -> Iterator[Mistake]:
             if value != "":
                 yield Mistake("site_network", f"{value!r} is no network: {error}", "198.18.0.0/24 is one", host)
             continue
-        for member in inventory.groups.get("appservers", ()):
+        # Requests reach a database by way of the balancers, and copies of it from the other databases.
+        groups = ("loadbalancers", "appservers", "databases")
+        for member in dict.fromkeys(host for group in groups for host in inventory.groups.get(group, ())):
             address = _ip(_address(inventory, member))
             if address and address not in network:
                 wrong = f"{member} ({address}) is outside {network}, where the database admits nobody else"
@@ -384,6 +404,7 @@ RULES = (
     site_values_agree,
     ports_are_ports,
     ports_do_not_clash,
+    balancers_listen_once_on_a_port,
     domain_is_a_host_name,
     vip_fits,
     network_holds_the_hosts,

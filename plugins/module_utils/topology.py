@@ -14,8 +14,8 @@ TIERS = ("loadbalancers", "webservers", "appservers", "databases")
 #: Who is at the other end where it is no host: visitors, administrators, a monitoring service, the shared address.
 SPECIALS = ("client", "admin", "monitoring", "vip")
 #: TCP ports where the inventory does not set them.
-PORTS = {"site_http_port": 80, "site_app_port": 8000, "site_database_port": 3306}
-HTTPS, SSH = 443, 22
+PORTS = {"site_http_port": 80, "site_app_port": 8000, "site_database_port": 3306, "site_database_read_port": 3307}
+HTTPS, SSH, ROLE_CHECK = 443, 22, 9200
 
 
 class TopologyError(ValueError):
@@ -85,7 +85,7 @@ class Topology:
 class Link:
     """Traffic between two tiers, from which edges between hosts are made.
 
-    Ends are tiers, SPECIALS, "primary" (first host of databases), "replicas" (its other hosts) or "every" (all hosts).
+    Ends are tiers, SPECIALS or "every" (all hosts).
     A local link stays on its host and takes a socket.
     """
 
@@ -124,12 +124,18 @@ def _socket(source: str, destination: str, purpose: str) -> Link:
     return Link(source, destination, None, purpose, protocol="unix", local=True)
 
 
+def _databases(balancer: str, checks_tls: bool = False) -> tuple[Link, ...]:
+    """Any database may become the source of the others, so the balancers ask each which one it is."""
+    return (
+        Link("appservers", balancer, "site_database_port", "writes", tls=True),
+        Link("appservers", balancer, "site_database_read_port", "reads", tls=True),
+        Link("loadbalancers", "databases", "site_database_port", "balanced reads and writes", tls=True),
+        Link("loadbalancers", "databases", ROLE_CHECK, "the question which one is the source", tls=checks_tls),
+        Link("databases", "databases", "site_database_port", "replication", tls=True),
+    )
+
+
 _PAGES = _socket("webservers", "appservers", "dynamic pages")
-_DATABASE = (
-    Link("appservers", "primary", "site_database_port", "writes", tls=True),
-    Link("appservers", "replicas", "site_database_port", "reads", tls=True),
-    Link("replicas", "primary", "site_database_port", "replication", tls=True),
-)
 _TWO_SERVERS = {"loadbalancers": (1, 1), "webservers": (2, None), "appservers": (2, None), "databases": (2, None)}
 _SERVERS = ("webservers", "appservers", "databases")
 
@@ -152,7 +158,7 @@ STAGES: dict[str, Stage] = {
             Link("client", "loadbalancers", "site_http_port", "visitors' requests"),
             Link("loadbalancers", "webservers", "site_http_port", "balanced requests"),
             _PAGES,
-            *_DATABASE,
+            *_databases("loadbalancers"),
         ),
     ),
     "2-secured_and_monitored_web_infrastructure": Stage(
@@ -164,21 +170,21 @@ STAGES: dict[str, Stage] = {
             Link("client", "loadbalancers", "site_http_port", "redirection to HTTPS"),
             Link("loadbalancers", "webservers", HTTPS, "balanced requests", tls=True),
             _PAGES,
-            *_DATABASE,
+            *_databases("loadbalancers", checks_tls=True),
             Link("admin", "every", SSH, "administration", tls=True),
             Link("every", "monitoring", HTTPS, "metrics and logs", tls=True),
         ),
     ),
     "3-scale_up": Stage(
         title="a tier for each component, two balancers with one address",
-        hosts={"loadbalancers": (2, None), "webservers": (1, None), "appservers": (1, None), "databases": (1, None)},
+        hosts={"loadbalancers": (2, None), "webservers": (1, None), "appservers": (1, None), "databases": (2, None)},
         together=(),
         links=(
             Link("client", "vip", "site_http_port", "visitors' requests"),
             Link("loadbalancers", "webservers", "site_http_port", "balanced requests"),
             Link("webservers", "vip", "site_app_port", "dynamic pages"),
             Link("loadbalancers", "appservers", "site_app_port", "balanced dynamic pages"),
-            Link("appservers", "primary", "site_database_port", "reads and writes", tls=True),
+            *_databases("vip"),
             Link("loadbalancers", "loadbalancers", None, "election of the address's holder", protocol="vrrp"),
         ),
     ),
@@ -231,7 +237,7 @@ def build(stage: str, groups: Mapping[str, list[str]], hostvars: Mapping[str, Ma
     )
     site = _Site(hostvars[node.name] for node in nodes)
     members = {tier: list(groups.get(tier, ())) for tier in TIERS} | {special: [special] for special in SPECIALS}
-    members |= {"primary": members["databases"][:1], "replicas": members["databases"][1:], "every": list(addresses)}
+    members["every"] = list(addresses)
     edges = [edge for link in STAGES[stage].links for edge in _edges(link, members, site)]
     vip = str(site.get("site_vip", "")) if STAGES[stage].vip else ""
     return Topology(stage, str(site.get("site_domain", "")), vip, nodes, tuple(edges))
@@ -270,7 +276,7 @@ class _Site:
 
 def _edges(link: Link, members: Mapping[str, list[str]], site: _Site) -> list[Edge]:
     port = site.port(link.port)
-    tiers = {tier: tier for tier in TIERS} | dict.fromkeys(("primary", "replicas"), "databases") | {"vip": TIERS[0]}
+    tiers = {tier: tier for tier in TIERS} | {"vip": TIERS[0]}
     return [
         Edge(
             source,

@@ -42,9 +42,11 @@ SITE = {
     "site_http_port": 80,
     "site_app_port": 8000,
     "site_database_port": 3306,
+    "site_database_read_port": 3307,
     "site_database_name": "guestbook",
     "site_database_user": "guestbook",
     "site_database_password": "a-long-and-random-one",
+    "site_replication_password": "another-long-and-random-one",
 }
 HOSTS = {
     "0-simple_web_stack": {"webservers": ["s1"], "appservers": ["s1"], "databases": ["s1"]},
@@ -52,7 +54,7 @@ HOSTS = {
         "loadbalancers": ["lb1", "lb2"],
         "webservers": ["web1", "web2"],
         "appservers": ["app1", "app2"],
-        "databases": ["db1"],
+        "databases": ["db1", "db2"],
     },
 }
 TWO_SERVERS = {"loadbalancers": ["lb1"], **dict.fromkeys(("webservers", "appservers", "databases"), ["s1", "s2"])}
@@ -121,9 +123,9 @@ BROKEN = {
     ),
     "missing group": (
         lambda s: s.without("databases"),
-        "databases: there is no such group; 3-scale_up needs at least 1 in it",
+        "databases: there is no such group; 3-scale_up needs at least 2 in it",
     ),
-    "empty group": (lambda s: s.group("databases"), "databases: has no hosts; 3-scale_up needs at least 1 in it"),
+    "empty group": (lambda s: s.group("databases"), "databases: has no hosts; 3-scale_up needs at least 2 in it"),
     "too few hosts": (
         lambda s: s.group("loadbalancers", "lb1"),
         "loadbalancers: has 1 host; 3-scale_up needs at least 2",
@@ -154,44 +156,60 @@ BROKEN = {
     ),
     "no VIP": (
         lambda s: s.drop("site_vip"),
-        "site_vip (on 7 hosts): is not set; set it: The balancers' common address",
+        "site_vip (on 8 hosts): is not set; set it: The balancers' common address",
     ),
     "VIP is a name": (
         lambda s: s.put("site_vip", "vip.foobar.com"),
-        "site_vip (on 7 hosts): 'vip.foobar.com' is no IP address; give a free address",
+        "site_vip (on 8 hosts): 'vip.foobar.com' is no IP address; give a free address",
     ),
     "VIP of a host": (
         lambda s: s.put("site_vip", "198.18.0.23"),
-        "site_vip (on 7 hosts): 198.18.0.23 is the address of web1; give an address that no host has",
+        "site_vip (on 8 hosts): 198.18.0.23 is the address of web1; give an address that no host has",
     ),
     "VIP elsewhere": (
         lambda s: s.put("site_vip", "198.18.7.10"),
-        "site_vip (on 7 hosts): 198.18.7.10 is outside 198.18.0.0/24, the network of lb1; give a free address in it",
+        "site_vip (on 8 hosts): 198.18.7.10 is outside 198.18.0.0/24, the network of lb1; give a free address in it",
     ),
     "prefix": (
         lambda s: s.put("site_vip_prefix", 99),
-        "site_vip_prefix (on 7 hosts): 99 is no prefix length; a number",
+        "site_vip_prefix (on 8 hosts): 99 is no prefix length; a number",
     ),
     "port out of range": (
         lambda s: s.put("site_http_port", 99999),
-        "site_http_port (on 7 hosts): 99999 is no port; a number from 1 to 65535 is right",
+        "site_http_port (on 8 hosts): 99999 is no port; a number from 1 to 65535 is right",
     ),
-    "port zero": (lambda s: s.put("site_app_port", 0), "site_app_port (on 7 hosts): 0 is no port"),
+    "port zero": (lambda s: s.put("site_app_port", 0), "site_app_port (on 8 hosts): 0 is no port"),
     "port is a word": (
         lambda s: s.put("site_database_port", "mysql"),
-        "site_database_port (on 7 hosts): 'mysql' is no",
+        "site_database_port (on 8 hosts): 'mysql' is no",
     ),
     "two listeners on one port": (
         lambda s: s.put("site_app_port", 80),
-        "site_app_port (on 7 hosts): is 80, as site_http_port is; the balancers listen on both: make them differ",
+        "site_app_port (on 8 hosts): is 80, as site_http_port is; the balancers listen on both: make them differ",
+    ),
+    "reads and writes on one port": (
+        lambda s: s.put("site_database_read_port", 3306),
+        "site_database_read_port (on 8 hosts): is 3306, as site_database_port is; the balancers listen on both",
+    ),
+    "a way to balance that there is not": (
+        lambda s: s.put("site_balance", "random"),
+        "site_balance (on 6 hosts): value of site_balance must be one of: roundrobin, leastconn, active-passive",
+    ),
+    "replication with a placeholder": (
+        lambda s: s.put("site_replication_password", "changeme"),
+        "site_replication_password (on 8 hosts): is a placeholder",
+    ),
+    "a balancer outside of the network": (
+        lambda s: s.put("ansible_host", "198.18.9.1", "lb2"),
+        "lb2 (198.18.9.1) is outside 198.18.0.0/24, where the database admits nobody else",
     ),
     "domain": (
         lambda s: s.put("site_domain", "www foobar"),
-        "site_domain (on 7 hosts): 'www foobar' is no host name; www.foobar.com is one",
+        "site_domain (on 8 hosts): 'www foobar' is no host name; www.foobar.com is one",
     ),
     "network": (
         lambda s: s.put("site_network", "198.18.0.0/33"),
-        "site_network (on 7 hosts): '198.18.0.0/33' is no net",
+        "site_network (on 8 hosts): '198.18.0.0/33' is no net",
     ),
     "network without the application": (
         lambda s: s.put("site_network", "198.18.0.0/29"),
@@ -199,16 +217,16 @@ BROKEN = {
     ),
     "secret missing": (
         lambda s: s.drop("site_database_password"),
-        "site_database_password (on 7 hosts): is not set; set it: make setup makes it, or ansible-vault",
+        "site_database_password (on 8 hosts): is not set; set it: make setup makes it, or ansible-vault",
     ),
-    "secret empty": (lambda s: s.put("site_database_password", ""), "site_database_password (on 7 hosts): is empty"),
+    "secret empty": (lambda s: s.put("site_database_password", ""), "site_database_password (on 8 hosts): is empty"),
     "secret is a placeholder": (
         lambda s: s.put("site_database_password", "changeme-1234"),
-        "site_database_password (on 7 hosts): is a placeholder; make a random one",
+        "site_database_password (on 8 hosts): is a placeholder; make a random one",
     ),
     "secret too short": (
         lambda s: s.put("site_database_password", "kX9#"),
-        "site_database_password (on 7 hosts): has only 4 characters; 12 or more are needed",
+        "site_database_password (on 8 hosts): has only 4 characters; 12 or more are needed",
     ),
     "two values of one": (
         lambda s: s.put("site_domain", "shop.foobar.com", "web2"),
@@ -224,20 +242,20 @@ BROKEN = {
     ),
     "typo of a site variable": (
         lambda s: s.put("site_domian", "x"),
-        "site_domian (on 7 hosts): is an unknown variable; did you mean site_domain?",
+        "site_domian (on 8 hosts): is an unknown variable; did you mean site_domain?",
     ),
     "unknown variable of no likeness": (
         lambda s: s.put("nginx_zzzzzzzzzzzzzzz", 1),
-        "nginx_zzzzzzzzzzzzzzz (on 7 hosts): is an unknown variable; the README of its role lists the variables",
+        "nginx_zzzzzzzzzzzzzzz (on 8 hosts): is an unknown variable; the README of its role lists the variables",
     ),
     "template": (
         lambda s: s.put("site_domain", preflight.Unreadable("'x' is undefined")),
-        "site_domain (on 7 hosts): cannot be read: 'x' is undefined; correct the template",
+        "site_domain (on 8 hosts): cannot be read: 'x' is undefined; correct the template",
     ),
     "type": (lambda s: s.put("nginx_worker_connections", "many", "web1"), "nginx_worker_connections (on web1): "),
     "choice": (
         lambda s: s.put("mysql_replication_mode", "galera"),
-        "mysql_replication_mode (on db1): value of mysql_replication_mode must be one of: standalone, got: galera",
+        "mysql_replication_mode (on db1, db2): value of mysql_replication_mode must be one of: standalone, got: galera",
     ),
     "typo in a nested key": (
         lambda s: s.put("nginx_sites", [{"name": "www", "statik": []}]),
@@ -249,11 +267,11 @@ BROKEN = {
     ),
     "application that is not there": (
         lambda s: s.put("gunicorn_flask_source", {"type": "directory", "path": "/nowhere"}),
-        "gunicorn_flask_source (on 7 hosts): there is no directory /nowhere on this machine; give one that exists",
+        "gunicorn_flask_source (on 8 hosts): there is no directory /nowhere on this machine; give one that exists",
     ),
     "static files that are not there": (
         lambda s: s.put("nginx_sites", [{"name": "www", "static": [{"directory": "/nowhere"}]}]),
-        "nginx_sites (on 7 hosts): there is no directory /nowhere on this machine",
+        "nginx_sites (on 8 hosts): there is no directory /nowhere on this machine",
     ),
 }
 

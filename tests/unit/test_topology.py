@@ -20,18 +20,20 @@ GROUPS = {
         "loadbalancers": ["lb1", "lb2"],
         "webservers": ["web1"],
         "appservers": ["app1"],
-        "databases": ["db1"],
+        "databases": ["db1", "db2"],
     },
 }
 EDGES = {
     "0-simple_web_stack": {"client>s1:80", "s1>s1:unix"},
     "1-distributed_web_infrastructure": {
         *("client>lb1:80", "lb1>s1:80", "lb1>s2:80", "s1>s1:unix", "s2>s2:unix"),
-        *("s1>s1:3306", "s2>s1:3306", "s1>s2:3306", "s2>s2:3306"),
+        *("s1>lb1:3306", "s2>lb1:3306", "s1>lb1:3307", "s2>lb1:3307"),
+        *("lb1>s1:3306", "lb1>s2:3306", "lb1>s1:9200", "lb1>s2:9200", "s1>s2:3306", "s2>s1:3306"),
     },
     "3-scale_up": {
         *("client>vip:80", "lb1>web1:80", "lb2>web1:80", "web1>vip:8000", "lb1>app1:8000", "lb2>app1:8000"),
-        *("app1>db1:3306", "lb1>lb2:vrrp", "lb2>lb1:vrrp"),
+        *("app1>vip:3306", "app1>vip:3307", "lb1>lb2:vrrp", "lb2>lb1:vrrp", "db1>db2:3306", "db2>db1:3306"),
+        *(f"lb{balancer}>db{number}:{port}" for balancer in (1, 2) for number in (1, 2) for port in (3306, 9200)),
     },
 }
 
@@ -63,10 +65,10 @@ def test_ports_follow_the_inventory():
     assert {"web1>vip:9000", "lb1>app1:9000", "client>vip:8080"} <= edges
 
 
-def test_balancers_listen_for_both_tiers():
+def test_balancers_listen_for_every_tier_behind_them():
     ports = topology.listeners(model("3-scale_up"))
-    assert [port for port, _tier in ports["lb2"]] == [80, 8000]
-    assert [port for port, _tier in ports["db1"]] == [3306]
+    assert [port for port, _tier in ports["lb2"]] == [80, 8000, 3306, 3307]
+    assert [port for port, _tier in ports["db1"]] == [3306, 9200]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_what_is_no_host_is_refused(names):
 @pytest.mark.parametrize(("stage", "site"), [("4-moon", {}), ("3-scale_up", {"site_http_port": "http"})])
 def test_what_cannot_be_built_is_refused(stage, site):
     with pytest.raises(topology.TopologyError):
-        topology.build(stage, GROUPS["3-scale_up"], {name: site for name in ("lb1", "lb2", "web1", "app1", "db1")})
+        topology.build(stage, GROUPS["3-scale_up"], {name: site for name in ("lb1", "lb2", "web1", "app1", "db1", "db2")})
 
 
 def test_the_filter_gives_addresses_in_the_order_of_the_names():
