@@ -241,8 +241,8 @@ def site(inventory) -> dict:
 
 @pytest.fixture(scope="session")
 def url(site, groups, addresses) -> str:
-    """Where visitors of a stage go: the shared address, or the only web server."""
-    return f"http://{site.get('site_vip') or addresses[groups['webservers'][0]]}"
+    """Where visitors of a stage go: the shared address, the only balancer, or the only web server."""
+    return f"http://{site.get('site_vip') or addresses[(groups.get('loadbalancers') or groups['webservers'])[0]]}"
 
 
 @pytest.fixture(scope="session")
@@ -262,6 +262,40 @@ def sign(url, site):
 def stored(get, url):
     """Return a function that says whether an entry can be read through the site."""
     return lambda entry: entry in [row["id"] for row in get(f"{url}/api/entries?limit=1000").json()]
+
+
+class Writer:
+    """Signs the guest book, each time with another id.
+
+    Attributes:
+        ids: of all entries it has tried to write.
+        acknowledged: of those that the site has taken.
+    """
+
+    def __init__(self, url: str, host: str) -> None:
+        self.url, self.host = url, host
+        self.message = f"under load {uuid.uuid4()}"
+        self.ids: list[str] = []
+        self.acknowledged: list[str] = []
+
+    def __call__(self) -> requests.Response:
+        entry = {"id": str(uuid.uuid4()), "author": "molecule", "message": self.message}
+        self.ids.append(entry["id"])
+        answer = requests.post(f"{self.url}/api/entries", json=entry, headers={"Host": self.host}, timeout=10)
+        if answer.ok:
+            self.acknowledged.append(entry["id"])
+        return answer
+
+    def stored(self, docker, server: str) -> list[str]:
+        """The ids of its entries in the database of that container, each as often as it is there."""
+        query = f"SELECT id FROM guestbook.entries WHERE message = '{self.message}'"  # noqa: S608
+        return docker("exec", server, "mysql", "--skip-column-names", "--execute", query).split()
+
+
+@pytest.fixture
+def write(url, site):
+    """A function that writes through the site and remembers what it wrote."""
+    return Writer(url, site["site_domain"])
 
 
 @pytest.fixture(scope="session")

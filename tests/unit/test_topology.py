@@ -88,7 +88,9 @@ def test_what_is_no_host_is_refused(names):
 @pytest.mark.parametrize(("stage", "site"), [("4-moon", {}), ("3-scale_up", {"site_http_port": "http"})])
 def test_what_cannot_be_built_is_refused(stage, site):
     with pytest.raises(topology.TopologyError):
-        topology.build(stage, GROUPS["3-scale_up"], {name: site for name in ("lb1", "lb2", "web1", "app1", "db1", "db2")})
+        topology.build(
+            stage, GROUPS["3-scale_up"], {name: site for name in ("lb1", "lb2", "web1", "app1", "db1", "db2")}
+        )
 
 
 def test_the_filter_gives_addresses_in_the_order_of_the_names():
