@@ -1,5 +1,7 @@
 """A server that says its name and what it was asked. Its health fails while the file /run/sick is there.
 
+/primary answers 200 while the file /run/primary is there. /slow takes half a second.
+
 /drop takes a request and closes the connection without an answer; /dropped says how often, by method.
 """
 
@@ -9,6 +11,8 @@ import json
 import pathlib
 import socket
 import sys
+import threading
+import time
 
 dropped = collections.Counter()
 
@@ -23,7 +27,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             dropped[self.command] += 1
             self.close_connection = True
             return
+        if self.path == "/slow":
+            time.sleep(0.5)
         sick = self.path == "/health" and pathlib.Path("/run/sick").exists()
+        sick |= self.path == "/primary" and not pathlib.Path("/run/primary").exists()
         asked = {"name": socket.gethostname(), "method": self.command, "headers": dict(self.headers.items())}
         body = json.dumps(dropped if self.path == "/dropped" else asked).encode()
         self.send_response(500 if sick else 200)
@@ -39,4 +46,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 http.server.ThreadingHTTPServer.request_queue_size = 128
-http.server.ThreadingHTTPServer(("", int(sys.argv[1])), Handler).serve_forever()
+for port in sys.argv[1:]:
+    listener = http.server.ThreadingHTTPServer(("", int(port)), Handler)
+    threading.Thread(target=listener.serve_forever).start()

@@ -1,26 +1,73 @@
-#!/usr/bin/python3
-"""Makes HAProxy take its configuration, and fails if it did not: systemd says only that HAProxy was asked to."""
+#!/usr/bin/python3 -B
+"""Makes HAProxy take its configuration, and fails if it did not: systemd says only that HAProxy was asked to.
+
+The new process learns from the old one which servers are down and which were drained. It is told nothing else: HAProxy
+would take ports and TLS from there as well, past the new configuration.
+"""
 
 import re
-import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import runtime
+
+CONFIG = Path("/etc/haproxy/haproxy.cfg")
+STATES = Path("/run/haproxy-servers")
+# Fields of a line of `show servers state`, counted from its start. Those from USE_SSL on may be missing.
+NAMES, ADDRESS, PORT, USE_SSL = slice(1, 4, 2), 4, 18, 20
 
 
 def reloads() -> tuple[int, int] | None:
     """Ask the master process how often it reloaded, and how many of the last attempts failed. None if none answers."""
     try:
-        with socket.socket(socket.AF_UNIX) as master:
-            master.settimeout(5)
-            master.connect("/run/haproxy-master.sock")
-            master.sendall(b"show proc\n")
-            master.shutdown(socket.SHUT_WR)
-            answer = master.makefile().read()
+        answer = runtime.ask("show proc")
     except OSError:
         return None
     found = re.search(r"master\s+(\d+)\s+\[failed: (\d+)\]", answer)
     return (int(found[1]), int(found[2])) if found else None
+
+
+def find_ports(config: str) -> dict[tuple[str, ...], str]:
+    """Return the port of each server by the names of its backend and its own."""
+    ports, section = {}, ""
+    for line in config.splitlines():
+        words = line.split()
+        if line[:1].strip(" \t#"):
+            section = words[1] if words[0] in ("backend", "listen") and len(words) > 1 else ""
+        elif section and words[:1] == ["server"] and len(words) > 2:
+            port = words[2].rpartition(":")[2]
+            if port.isdecimal():
+                ports[section, words[1]] = port
+    return ports
+
+
+def translate(states: str, ports: dict[tuple[str, ...], str]) -> str:
+    """Return what of `show servers state` holds for the servers of a new configuration."""
+    version, *lines = states.strip().splitlines() or [""]
+    kept = [version]
+    for line in lines:
+        fields = line.split()
+        port = ports.get(tuple(fields[NAMES]))
+        if len(fields) >= USE_SSL and port:
+            fields[ADDRESS], fields[PORT] = "-", port
+            kept.append(" ".join(fields[:USE_SSL]))
+    return "\n".join(kept) + "\n"
+
+
+def keep_states() -> None:
+    """Write down how the servers are. Without a worker that tells, the next process starts with what it finds."""
+    STATES.unlink(missing_ok=True)
+    try:
+        present, _ = runtime.find_workers(runtime.ask("show proc"))
+        states = runtime.ask(f"@!{present[0]} show servers state") if present else ""
+    except OSError:
+        return
+    if states.startswith("1\n"):
+        new = STATES.with_suffix(".new")
+        new.write_text(translate(states, find_ports(CONFIG.read_text())))
+        new.replace(STATES)
 
 
 def taken(before: tuple[int, int] | None) -> bool:
@@ -36,9 +83,22 @@ def taken(before: tuple[int, int] | None) -> bool:
     return before is None
 
 
-start = time.time()
-subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
-if not taken(reloads()):
-    journal = ["journalctl", "--unit=haproxy", "--output=cat", "--no-pager", f"--since=@{start:.0f}"]
-    log = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()
-    sys.exit("\n".join([line for line in log if "[ALERT]" in line] or log[-10:]))
+def main() -> None:
+    start = time.time()
+    subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
+    with runtime.locked():
+        before = reloads()
+        try:
+            keep_states()
+            done = taken(before)
+        finally:
+            # What holds now would be wrong for a process that starts later.
+            STATES.unlink(missing_ok=True)
+    if not done:
+        journal = ["journalctl", "--unit=haproxy", "--output=cat", "--no-pager", f"--since=@{start:.0f}"]
+        log = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()
+        sys.exit("\n".join([line for line in log if "[ALERT]" in line] or log[-10:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+#!/usr/bin/python3 -B
+"""Takes a server out of the rotation of this balancer and puts it in again.
+
+/etc/haproxy/server drain BACKEND/SERVER --timeout 30   no new requests; waits until its sessions have ended
+/etc/haproxy/server ready BACKEND/SERVER --timeout 30   new requests again; waits until it is up, fails if it is not
+/etc/haproxy/server status                              how all servers are
+
+It only says what shall be, and then looks: it can be killed at any time, and repeated.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import runtime
+
+PAUSE = 0.1
+MOMENT = 3
+# Field of a line of `show servers state`, and its bits for a drain, asked for or from a weight of 0.
+ADMIN, DRAINED = 6, 0x08 | 0x10
+SERVERS = "show stat -1 4 -1"
+
+
+class Failure(Exception):
+    """One sentence for whoever called."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the present worker says of all servers, and which workers were replaced and still have clients."""
+
+    worker: int
+    servers: dict[str, dict[str, str]]
+    replaced: list[int]
+
+
+def ask_servers(worker: int) -> dict[str, dict[str, str]]:
+    return runtime.parse_stat(runtime.ask(f"@!{worker} {SERVERS}"))
+
+
+def look() -> View:
+    """Look, and again for a moment: while HAProxy reloads, there may be nobody to answer."""
+    end = time.monotonic() + MOMENT
+    while True:
+        present, replaced = runtime.find_workers(runtime.ask("show proc"))
+        servers = ask_servers(present[0]) if present else {}
+        if servers:
+            return View(present[0], servers, replaced)
+        if time.monotonic() > end:
+            raise Failure("HAProxy tells of no servers; has its configuration any?")
+        time.sleep(PAUSE)
+
+
+def find(servers: dict[str, dict[str, str]], name: str) -> dict[str, str]:
+    """Return what is known of one server."""
+    if name in servers:
+        return servers[name]
+    backend = name.partition("/")[0]
+    there = [other for other in servers if other.startswith(f"{backend}/")]
+    if "/" not in name or not backend:
+        raise Failure(f"'{name}' names no server; write BACKEND/SERVER, one of: {', '.join(servers)}")
+    if not there:
+        backends = dict.fromkeys(other.partition("/")[0] for other in servers)
+        raise Failure(f"there is no backend '{backend}' with servers; there are: {', '.join(backends)}")
+    raise Failure(f"there is no server '{name}'; there are: {', '.join(there)}")
+
+
+def set_state(name: str, state: str) -> None:
+    """Set the state in every worker: clients of a replaced one may send one more request through it."""
+    with runtime.locked():
+        view = look()
+        find(view.servers, name)
+        for worker in [view.worker, *view.replaced]:
+            answer = runtime.ask(f"@!{worker} set server {name} state {state}").strip()
+            # A replaced worker may not know the server.
+            if answer and worker == view.worker:
+                raise Failure(f"{name}: HAProxy refuses: {answer}")
+
+
+def count_sessions(name: str) -> int:
+    """Count what a server has under way, replaced workers included."""
+    view = look()
+    rows = [find(view.servers, name), *(ask_servers(worker).get(name, {}) for worker in view.replaced)]
+    return sum(int(row.get(field) or 0) for row in rows for field in ("scur", "qcur"))
+
+
+def drain(name: str, timeout: float) -> str:
+    """Take a server out. Sessions that do not end in time are not ended, but told."""
+    start = time.monotonic()
+    set_state(name, "drain")
+    while (left := count_sessions(name)) and time.monotonic() - start < timeout:
+        time.sleep(PAUSE)
+    seconds = f"after {time.monotonic() - start:.1f} s"
+    return f"{name}: drained, {left} sessions left {seconds}" if left else f"{name}: drained {seconds}"
+
+
+def describe(row: dict[str, str]) -> str:
+    """Say how a server is and what its last check said: DOWN (L7STS 500)."""
+    # Right after a reload the status is known and the code is not.
+    check = " ".join(filter(None, (row["check_status"].strip("* "), row["check_code"].lstrip("0"))))
+    return f"{row['status']} ({check})" if check else row["status"]
+
+
+def ready(name: str, timeout: float) -> str:
+    """Put a server in, and wait until it passes its check."""
+    start = time.monotonic()
+    set_state(name, "ready")
+    while (row := find(look().servers, name))["status"] not in ("UP", "no check"):
+        if time.monotonic() - start >= timeout:
+            raise Failure(f"{name}: is {describe(row)} after {timeout:g} s and gets no requests; look at its health")
+        time.sleep(PAUSE)
+    return f"{name}: {describe(row)} after {time.monotonic() - start:.1f} s"
+
+
+def find_drained(states: str) -> set[str]:
+    """Return who was drained, which `show stat` does not tell of a server that is down as well."""
+    lines = [line.split() for line in states.splitlines()[1:] if not line.startswith("#")]
+    return {f"{fields[1]}/{fields[3]}" for fields in lines if len(fields) > ADMIN and int(fields[ADMIN]) & DRAINED}
+
+
+def status() -> str:
+    """One line for each server."""
+    view = look()
+    drained = find_drained(runtime.ask(f"@!{view.worker} show servers state"))
+    rows = [("SERVER", "STATE", "DRAINED", "SESSIONS", "QUEUE")]
+    for name, row in view.servers.items():
+        rows.append((name, describe(row), "yes" if name in drained else "no", row["scur"], row["qcur"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for action in ("drain", "ready"):
+        one = actions.add_parser(action)
+        one.add_argument("name", metavar="BACKEND/SERVER")
+        one.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
+    actions.add_parser("status")
+    given = vars(parser.parse_args(arguments))
+    action = {"drain": drain, "ready": ready, "status": status}[given.pop("action")]
+    try:
+        print(action(**given))
+    except Failure as problem:
+        sys.exit(str(problem))
+    except OSError as problem:
+        sys.exit(f"{runtime.MASTER} does not answer ({problem.strerror or problem}); is HAProxy running, are you root?")
+
+
+if __name__ == "__main__":
+    main()
