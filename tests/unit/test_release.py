@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -984,3 +985,11 @@ def test_an_account_is_sound_if_it_can_do_nothing_but_run_the_service(
     monkeypatch.setattr(module.pwd, "getpwnam", account)
     monkeypatch.setattr(module.grp, "getgrall", lambda: [SimpleNamespace(gr_mem=groups)])
     assert module.is_sound("web") is sound
+
+
+def test_why_nobody_can_listen_is_told(program):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert program.refusal(f"127.0.0.1:{taken.getsockname()[1]}") == "Address already in use"
+    assert program.refusal("192.0.2.1:8000") == "Cannot assign requested address"
+    assert program.refusal("127.0.0.1:0") == "nothing stands in the way now"
+    assert "directory" in program.refusal("/run/web/web.sock")

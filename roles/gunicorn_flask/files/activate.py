@@ -357,9 +357,23 @@ def bring_up(app: Application, switched: bool) -> float:
 def listen(app: Application) -> None:
     began = time.time()
     if run(["systemctl", "start", app.socket]).returncode != 0:
-        raise Failure(
-            f"gunicorn_flask_listen: systemd cannot listen on {app.listen}: {last_lines(app.socket, began, number=5)}"
-        )
+        log = last_lines(app.socket, began, number=5)
+        raise Failure(f"gunicorn_flask_listen: systemd cannot listen on {app.listen}: {refusal(app.listen)}\n{log}")
+
+
+def refusal(listen: str) -> str:
+    """Why nobody can listen there. systemd tells by a helper that may be gone before the journal knows whose it was."""
+    if listen.startswith("/"):
+        return "look at the directory and what is there"
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError as error:
+            return error.strerror
+    return "nothing stands in the way now"
 
 
 def serves(app: Application, record: Record, listener: str) -> bool:
