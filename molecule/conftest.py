@@ -291,11 +291,50 @@ class Writer:
         query = f"SELECT id FROM guestbook.entries WHERE message = '{self.message}'"  # noqa: S608
         return docker("exec", server, "mysql", "--skip-column-names", "--execute", query).split()
 
+    def stored_on_each(self, docker, servers: list[str]) -> list[list[str]]:
+        """The same for several, sorted."""
+        return [sorted(self.stored(docker, server)) for server in servers]
+
 
 @pytest.fixture
 def write(url, site):
     """A function that writes through the site and remembers what it wrote."""
     return Writer(url, site["site_domain"])
+
+
+@pytest.fixture(scope="session")
+def states(hosts, groups):
+    """Return a function that says how the first balancer sees servers: ``{"web/foobar-server1": "UP", ...}``."""
+
+    def ask() -> dict[str, str]:
+        lines = hosts[groups["loadbalancers"][0]].check_output("/etc/haproxy/server status").splitlines()[1:]
+        return {line.split()[0]: line.split()[1] for line in lines}
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def whole(states, eventually):
+    """Return a function that waits until all servers are in rotation and exactly one database takes writes."""
+
+    def is_whole() -> bool:
+        seen = states()
+        writable = [state for name, state in seen.items() if name.startswith("database_write/")]
+        others = {state for name, state in seen.items() if not name.startswith("database_write/")}
+        return writable.count("UP") == 1 and others == {"UP"}
+
+    return lambda: eventually(is_whole, seconds=60)
+
+
+@pytest.fixture(scope="session")
+def source(docker, groups):
+    """Return a function that says which database takes writes."""
+
+    def ask() -> str:
+        query = ["mysql", "--skip-column-names", "--execute", "SELECT @@super_read_only"]
+        return next(server for server in groups["databases"] if docker("exec", server, *query) == "0")
+
+    return ask
 
 
 @pytest.fixture(scope="session")

@@ -106,12 +106,14 @@ def describe(row: dict[str, str]) -> str:
 def ready(name: str, timeout: float) -> str:
     """Put a server in, and wait until it passes its check."""
     start = time.monotonic()
+    drained = name in find_drained(runtime.ask(f"@!{look().worker} show servers state"))
     set_state(name, "ready")
     while (row := find(look().servers, name))["status"] not in ("UP", "no check"):
         if time.monotonic() - start >= timeout:
             raise Failure(f"{name}: is {describe(row)} after {timeout:g} s and gets no requests; look at its health")
         time.sleep(PAUSE)
-    return f"{name}: {describe(row)} after {time.monotonic() - start:.1f} s"
+    state = f"back in, {describe(row)}" if drained else describe(row)
+    return f"{name}: {state} after {time.monotonic() - start:.1f} s"
 
 
 def find_drained(states: str) -> set[str]:

@@ -1,0 +1,117 @@
+"""Two servers behind a balancer, as visitors, the operator and accidents meet them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+from conftest import PROJECT, note_figure
+
+PLAYBOOK = PROJECT / "playbooks/1-distributed_web_infrastructure.yml"
+SERVERS = ["foobar-server1", "foobar-server2"]
+
+
+@pytest.fixture
+def served_by(get, url):
+    """Return a function that counts which servers answer so many requests."""
+
+    def count(number: int) -> Counter:
+        pages = [get(f"{url}/").text for _ in range(number)]
+        return Counter(re.search(r"foobar-server\d", page)[0] for page in pages)
+
+    return count
+
+
+def test_what_stage_0_had_stored_is_in_both_databases(docker, get, url):
+    query = "SELECT COUNT(*) FROM guestbook.entries WHERE author = 'stage 0'"
+    for server in SERVERS:
+        assert docker("exec", server, "mysql", "--skip-column-names", "--execute", query) == "3"
+    assert "written before there was a second server" in get(f"{url}/").text
+
+
+def test_both_servers_answer_in_turn(served_by, whole):
+    whole()
+    assert set(served_by(20).values()) == {10}
+
+
+def test_a_write_is_read_on_both_servers(sign, stored, served_by):
+    entry = sign("written once")
+    assert all(stored(entry) for _ in range(6))
+
+
+def test_a_forged_client_address_is_dropped(get, url):
+    page = get(url, headers={"X-Forwarded-For": "203.0.113.66", "X-Served-By-Balancer": "forged-balancer"}).text
+    assert "203.0.113.66" not in page
+    assert "forged-balancer" not in page
+
+
+@pytest.mark.parametrize("arguments", ["", " --check --diff"])
+def test_the_playbook_as_typed_changes_nothing(typed, addresses, arguments, whole):
+    whole()
+    stage = "1-distributed_web_infrastructure"
+    run = typed(f"ansible-playbook -i inventories/{stage} playbooks/{stage}.yml{arguments}")
+    assert run.code == 0, run.output
+    assert run.recap("changed") == dict.fromkeys(addresses, 0), run.output
+    note_figure(f"unchanged run{arguments}: {run.seconds:.1f} s, tasks {run.recap('ok')}")
+
+
+@pytest.mark.parametrize("service", ["guestbook.socket guestbook.service", "nginx"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_visitors_do_not_notice_that_a_service_is_stopped(service, server, hosts, request_loop, get, url, whole):
+    whole()
+    with request_loop(lambda: get(f"{url}/")) as loop:
+        hosts[server].check_output(f"systemctl stop {service}")
+        loop.wait_for_answers(60)
+        hosts[server].check_output(f"systemctl start {service}")
+        whole()
+        loop.wait_for_answers(20)
+    loop.report(f"{service} of {server} stopped")
+    # Until its checks have failed, a stopped application answers what nginx makes of that.
+    assert loop.longest_gap < 3
+
+
+def test_reads_go_on_without_the_replica(hosts, source, request_loop, get, url, whole):
+    whole()
+    replica = next(server for server in SERVERS if server != source())
+    with request_loop(lambda: get(f"{url}/")) as loop:
+        hosts[replica].check_output("systemctl stop mysql")
+        loop.wait_for_answers(100)
+        hosts[replica].check_output("systemctl start mysql")
+        whole()
+    loop.report(f"the replica's MySQL ({replica}) stopped, reading")
+    assert loop.longest_gap < 5
+
+
+def test_a_reboot_of_a_server_is_survived(docker, request_loop, get, url, whole):
+    whole()
+    with request_loop(lambda: get(f"{url}/")) as loop:
+        docker("restart", "--time", "20", SERVERS[1])
+        whole()
+        loop.wait_for_answers(20)
+    loop.report(f"reboot of {SERVERS[1]}, reading")
+    assert loop.longest_gap < 5
+
+
+def test_active_passive_is_one_variable(playbook, served_by, whole, hosts, eventually):
+    whole()
+    try:
+        run = playbook(PLAYBOOK, "--tags=loadbalancers", site_balance="active-passive")
+        assert run.code == 0, run.output
+        assert served_by(20) == {SERVERS[0]: 20}
+        hosts[SERVERS[0]].check_output("systemctl stop nginx")
+        eventually(lambda: served_by(4) == {SERVERS[1]: 4})
+    finally:
+        hosts[SERVERS[0]].check_output("systemctl start nginx")
+        assert playbook(PLAYBOOK, "--tags=loadbalancers").code == 0
+    whole()
+    assert set(served_by(20).values()) == {10}
+
+
+def test_mistakes_are_reported_together_before_any_host_is_touched(playbook, get, url):
+    wrong = {"site_database_read_port": 3306, "site_balance": "random", "site_replication_password": "short"}
+    run = playbook(PLAYBOOK, **wrong)
+    assert run.code != 0
+    assert [name for name in wrong if name not in run.output] == []
+    assert "TASK [foobar.web_infrastructure.mysql_replication" not in run.output
+    assert get(f"{url}/").status_code == 200

@@ -1,0 +1,140 @@
+"""Deployments through the balancer and changes of the writing database: visitors read and write all the while.
+
+FOOBAR_SOAK=1 makes ten deployments instead of two.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from conftest import PROJECT, note_figure
+
+SERVERS = ["foobar-server1", "foobar-server2"]
+DEPLOYMENTS = 10 if os.environ.get("FOOBAR_SOAK") == "1" else 2
+
+
+@pytest.fixture
+def application(tmp_path):
+    """A copy of the application that tests change."""
+    return shutil.copytree(PROJECT / "examples/guestbook", tmp_path / "guestbook")
+
+
+@pytest.fixture
+def deploy(playbook, application):
+    """Return a function that deploys the copy as it is now."""
+    wish = {"gunicorn_flask_source": {"type": "directory", "path": str(application)}}
+    return lambda *arguments, **more: playbook(PROJECT / "playbooks/deploy.yml", *arguments, **wish, **more)
+
+
+@pytest.fixture
+def releases(get, addresses):
+    """Return a function that says which release each server runs."""
+    return lambda: {server: get(f"http://{addresses[server]}/version").json()["release"] for server in SERVERS}
+
+
+def test_nobody_notices_rolling_deployments(
+    deploy, application, releases, request_loop, get, url, write, docker, whole, eventually
+):
+    whole()
+    seconds, seen = [], {releases()[SERVERS[0]]}
+    with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
+        for number in range(DEPLOYMENTS):
+            with (application / "guestbook/views.py").open("a") as file:
+                file.write(f"\n# release {number}\n")
+            run = deploy()
+            assert run.code == 0, run.output
+            assert "back in" in run.output or run.changed, run.output
+            seconds.append(run.seconds)
+            live = releases()
+            assert len(set(live.values())) == 1
+            seen.add(live[SERVERS[0]])
+        reader.wait_for_answers(20)
+    reader.report(f"{DEPLOYMENTS} rolling deployments, reading")
+    writer.report(f"{DEPLOYMENTS} rolling deployments, writing")
+    note_figure(f"rolling deployment over two servers: {min(seconds):.1f} to {max(seconds):.1f} s")
+    assert len(seen) == DEPLOYMENTS + 1
+    assert (reader.failed, writer.failed) == ([], [])
+    eventually(lambda: write.stored_on_each(docker, SERVERS) == [sorted(write.ids)] * 2)
+    again = deploy()
+    assert (again.code, again.changed) == (0, 0), again.output
+
+
+def test_a_bad_release_stops_the_roll_and_the_server_goes_on(
+    deploy,
+    application,
+    releases,
+    request_loop,
+    get,
+    url,
+    states,
+    whole,
+):
+    before = releases()
+    views = application / "guestbook/views.py"
+    views.write_text(
+        views.read_text().replace(
+            'LIMITS = {"author"', '@pages.before_request\ndef fail():\n    abort(500)\n\n\nLIMITS = {"author"'
+        )
+    )
+    with request_loop(lambda: get(f"{url}/")) as visitor:
+        run = deploy(gunicorn_flask_health_timeout=5)
+        visitor.wait_for_answers(20)
+    visitor.report("a rolling deployment of a release that answers 500")
+    assert run.code != 0
+    assert f"{SERVERS[1]}  " not in run.output.split("PLAY [Deploy the application")[1].split("PLAY RECAP")[0]
+    assert visitor.failed == []
+    assert releases() == before
+    assert {states()[f"web/{server}"] for server in SERVERS} == {"UP"}
+
+
+def test_a_server_that_an_interrupted_roll_left_out_comes_back(hosts, playbook, states, whole):
+    hosts["foobar-balancer1"].check_output(f"/etc/haproxy/server drain web/{SERVERS[0]}")
+    assert states()[f"web/{SERVERS[0]}"] == "DRAIN"
+    run = playbook(PROJECT / "playbooks/deploy.yml")
+    assert run.code == 0, run.output
+    whole()
+
+
+def test_writing_is_handed_over_without_loss(playbook, source, request_loop, write, docker, whole, eventually):
+    whole()
+    old = source()
+    new = next(server for server in SERVERS if server != old)
+    with request_loop(write) as writer:
+        run = playbook(PROJECT / "playbooks/mysql_switchover.yml", mysql_switchover_to=new)
+        assert run.code == 0, run.output
+        writer.wait_for_answers(50)
+    writer.report(f"switchover from {old} to {new}, writing")
+    assert source() == new
+    eventually(lambda: set(write.acknowledged) <= set(write.stored_on_each(docker, SERVERS)[0]))
+    for stored in write.stored_on_each(docker, SERVERS):
+        assert len(stored) == len(set(stored))
+    whole()
+
+
+def test_a_dead_source_is_replaced_without_loss(
+    playbook, source, request_loop, write, docker, hosts, whole, eventually
+):
+    whole()
+    old = source()
+    new = next(server for server in SERVERS if server != old)
+    with request_loop(write) as writer:
+        writer.wait_for_answers(50)
+        hosts[old].check_output("systemctl mask --runtime --quiet mysql && systemctl kill --signal=KILL mysql")
+        run = playbook(PROJECT / "playbooks/mysql_failover.yml")
+        assert run.code == 0, run.output
+        writer.wait_for_answers(50)
+    writer.report(f"kill -9 of the source's MySQL ({old}) and failover to {new}, writing")
+    acknowledged = set(write.acknowledged)
+    assert acknowledged <= set(write.stored(docker, new))
+    hosts[old].check_output("systemctl unmask --runtime --quiet mysql")
+    back = playbook(PROJECT / "playbooks/mysql_rejoin.yml")
+    assert back.code == 0, back.output
+    eventually(
+        lambda: (
+            acknowledged
+            <= set(write.stored_on_each(docker, SERVERS)[0]) & set(write.stored_on_each(docker, SERVERS)[1])
+        )
+    )
+    whole()
