@@ -16,6 +16,8 @@ SOCKET = "/run/mysqld/mysqld.sock"
 LOG = Path("/var/log/mysql/error.log")
 OWN = "mysql.conf.d/zz-mysql_replication.cnf"
 READ_ONLY = 1238
+# The file says how a server starts. What they are afterwards is decided by replication.py.
+AT_START = ("read_only", "super_read_only", "rpl_semi_sync_source_timeout")
 UNITS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 
 
@@ -132,6 +134,7 @@ def main() -> None:
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT variable_name, variable_value FROM performance_schema.global_variables")
         running = {name.lower(): value for name, value in cursor.fetchall()}
+        wanted |= {name: running[name] for name in AT_START if name in wanted}
         differing, blind = compare(wanted, own, before, running)
         done, static = set_live(cursor, differing, running, pymysql.MySQLError)
         # After a restart it would win over the file.
