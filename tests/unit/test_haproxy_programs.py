@@ -109,8 +109,9 @@ def test_sessions_of_all_workers_are_waited_for(programs, haproxy):
 
 
 def test_ready_waits_and_fails_if_the_server_stays_down(programs, haproxy):
-    haproxy(STAT, STAT, STAT.replace("DOWN,* L7STS,500", "DOWN 1/2,L7OK,200"), STAT.replace("DOWN,* L7STS,500", "UP,,"))
-    assert programs[1].ready("web/web2", 9).startswith("web/web2: UP after")
+    rising = STAT.replace("DOWN,* L7STS,500", "DOWN 1/2,L7OK,200")
+    haproxy(STAT, STAT, STAT, rising, STAT.replace("DOWN,* L7STS,500", "UP,,"))
+    assert programs[1].ready("web/web2", 9).startswith("web/web2: back in, UP after")
     haproxy()
     with pytest.raises(programs[1].Failure, match=r"web/web2: is DOWN \(L7STS 500\) after 0.02 s"):
         programs[1].ready("web/web2", 0.02)

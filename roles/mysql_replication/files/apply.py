@@ -134,7 +134,8 @@ def main() -> None:
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT variable_name, variable_value FROM performance_schema.global_variables")
         running = {name.lower(): value for name, value in cursor.fetchall()}
-        wanted |= {name: running[name] for name in AT_START if name in wanted}
+        # Before the plugins are loaded there are no variables of theirs.
+        wanted |= {name: running[name] for name in AT_START if name in wanted and name in running}
         differing, blind = compare(wanted, own, before, running)
         done, static = set_live(cursor, differing, running, pymysql.MySQLError)
         # After a restart it would win over the file.
