@@ -12,6 +12,7 @@ import pytest
 from conftest import PROJECT, note_figure
 
 SERVERS = ["foobar-server1", "foobar-server2"]
+FAILOVER = PROJECT / "playbooks/mysql_failover.yml"
 DEPLOYMENTS = 10 if os.environ.get("FOOBAR_SOAK") == "1" else 2
 
 
@@ -122,8 +123,13 @@ def test_a_dead_source_is_replaced_without_loss(
     with request_loop(write) as writer:
         writer.wait_for_answers(50)
         hosts[old].check_output("systemctl mask --runtime --quiet mysql && systemctl kill --signal=KILL mysql")
-        run = playbook(PROJECT / "playbooks/mysql_failover.yml")
+        # The policy of the stage lets the source go on without a replica, so only a person can know.
+        refused = playbook(FAILOVER)
+        assert refused.code != 0 and f"mysql_failover_accept_loss={old}" in " ".join(refused.output.split())
+        assert playbook(FAILOVER, "--check", mysql_failover_accept_loss=old).code == 0
+        run = playbook(FAILOVER, mysql_failover_accept_loss=old)
         assert run.code == 0, run.output
+        note_figure(f"failover, by hand: {run.seconds:.1f} s")
         writer.wait_for_answers(50)
     writer.report(f"kill -9 of the source's MySQL ({old}) and failover to {new}, writing")
     acknowledged = set(write.acknowledged)
