@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.topology import (
-    SSH,
     STAGES,
     TIERS,
     Edge,
@@ -121,9 +120,9 @@ def _spoken(topology: Topology, end: str) -> str:
 def _label(edge: Edge) -> str:
     if edge.protocol != "tcp":
         return {"unix": "local socket", "vrrp": "VRRP"}[edge.protocol]
-    if edge.destination_tier == "databases":
+    if edge.speaks == "mysql":
         return f"MySQL {edge.port}{', TLS' if edge.tls else ''}"
-    return f"{'SSH' if edge.port == SSH else 'HTTPS' if edge.tls else 'HTTP'} {edge.port}"
+    return f"{'SSH' if edge.speaks == 'ssh' else 'HTTPS' if edge.tls else 'HTTP'} {edge.port}"
 
 
 def _pair(topology: Topology, edge: Edge) -> tuple[str, str]:

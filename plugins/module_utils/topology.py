@@ -50,6 +50,7 @@ class Edge:
         tls: whether it is encrypted.
         source_tier: which of the source's components talks; "" for a special or for the host as a whole.
         destination_tier: which of the destination's components listens; likewise.
+        speaks: what is spoken over TCP: "http", "mysql" or "ssh".
     """
 
     source: str
@@ -60,6 +61,7 @@ class Edge:
     tls: bool
     source_tier: str = ""
     destination_tier: str = ""
+    speaks: str = "http"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Link:
     tls: bool = False
     protocol: str = "tcp"
     local: bool = False
+    speaks: str = "http"
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,18 @@ def _socket(source: str, destination: str, purpose: str) -> Link:
 def _databases(balancer: str, checks_tls: bool = False) -> tuple[Link, ...]:
     """Any database may become the source of the others, so the balancers ask each which one it is."""
     return (
-        Link("appservers", balancer, "site_database_port", "writes", tls=True),
-        Link("appservers", balancer, "site_database_read_port", "reads", tls=True),
-        Link("loadbalancers", "databases", "site_database_port", "balanced reads and writes", tls=True),
+        Link("appservers", balancer, "site_database_port", "writes", tls=True, speaks="mysql"),
+        Link("appservers", balancer, "site_database_read_port", "reads", tls=True, speaks="mysql"),
+        Link(
+            "loadbalancers",
+            "databases",
+            "site_database_port",
+            "balanced reads and writes",
+            tls=True,
+            speaks="mysql",
+        ),
         Link("loadbalancers", "databases", ROLE_CHECK, "the question which one is the source", tls=checks_tls),
-        Link("databases", "databases", "site_database_port", "replication", tls=True),
+        Link("databases", "databases", "site_database_port", "replication", tls=True, speaks="mysql"),
     )
 
 
@@ -171,7 +181,7 @@ STAGES: dict[str, Stage] = {
             Link("loadbalancers", "webservers", HTTPS, "balanced requests", tls=True),
             _PAGES,
             *_databases("loadbalancers", checks_tls=True),
-            Link("admin", "every", SSH, "administration", tls=True),
+            Link("admin", "every", SSH, "administration", tls=True, speaks="ssh"),
             Link("every", "monitoring", HTTPS, "metrics and logs", tls=True),
         ),
     ),
@@ -287,6 +297,7 @@ def _edges(link: Link, members: Mapping[str, list[str]], site: _Site) -> list[Ed
             link.tls,
             tiers.get(link.source, ""),
             tiers.get(link.destination, ""),
+            link.speaks,
         )
         for source in members[link.source]
         for destination in members[link.destination]
