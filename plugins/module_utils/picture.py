@@ -17,6 +17,8 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils.topology
 MARGIN, INSET, SIDE, GAP, LANE = 24, 20, 210, 76, 16
 BOX_HEIGHT, BOX_GAP, LINK_GAP, PER_LINE = 62, 18, 108, 3
 CHIP_HEIGHT, CHIP_GAP, HEAD = 30, 42, 60
+# Of a letter of a label and of a purpose, on average.
+WIDE, NARROW = 8, 6
 PILL_WIDTH, PILL_HEIGHT, TITLE, LEGEND_LINE, BADGE = 172, 46, 78, 24, 10
 
 # Border, tint of the panel, text: by the first tier of a panel.
@@ -89,11 +91,15 @@ class Canvas:
             self.writing.append(circle)
             self.text(x, y + 4, str(number), 11, "#ffffff", 'font-weight="700" text-anchor="middle"')
 
-    def named(self, arrow: Arrow, x: int, y: int, spread: int = 0) -> None:
-        """Put number, protocol and purpose of an arrow beside its line, with a gap of ``spread`` for another line."""
+    def named(self, arrow: Arrow, x: int, y: int, spread: int = 0, room: int | None = None) -> None:
+        """Put number, protocol and purpose of an arrow beside its line, with a gap of ``spread`` for another line.
+
+        Where there is too little ``room`` to the right of the line, the number has to do: the legend tells the rest.
+        """
         self.badge(x, y, arrow.number)
-        self.text(x + 18, y - 2 - spread, arrow.label, 13, INK, 'font-weight="600"')
-        self.text(x + 18, y + 14 + spread, arrow.purpose, 12, FAINT)
+        if room is None or _fits(arrow, room):
+            self.text(x + 18, y - 2 - spread, arrow.label, 13, INK, 'font-weight="600"')
+            self.text(x + 18, y + 14 + spread, arrow.purpose, 12, FAINT)
 
     @staticmethod
     def box(place: Place, fill: str, stroke: str, radius: int, extra: str = "") -> str:
@@ -102,6 +108,11 @@ class Canvas:
             f'<rect x="{place.x}" y="{place.y}" width="{place.width}" height="{place.height}" rx="{radius}" '
             f'fill="{fill}" stroke="{stroke}" {extra}/>'
         )
+
+
+def _fits(arrow: Arrow, room: int) -> bool:
+    """Whether label and purpose of an arrow can stand between its line and the next one."""
+    return room >= 18 + max(WIDE * len(arrow.label), NARROW * len(arrow.purpose))
 
 
 def to_svg(topology: Topology) -> str:
@@ -298,6 +309,8 @@ class _Picture:
         for gap, routes in by_gap.items():
             slot = (self.width - SIDE) // len(routes)
             below = self.places[self.panels[gap].key]
+            # Of all or of none, so that it looks meant.
+            room = slot if all(_fits(arrow, slot) for arrow, _source, _destination in routes) else 0
             for number, (arrow, source, destination) in enumerate(routes):
                 x = below.x + SIDE + slot * number + max(slot // 2 - 70, 20)
                 if abs(source - destination) > 1:
@@ -305,11 +318,11 @@ class _Picture:
                     start = self.places[self.panels[source].key]
                     right, turn, y = start.right + LANE * lane, below.y - GAP // 2 + 6, start.middle + 12 * (lane - 1)
                     self.canvas.line([(start.right, y), (right, y), (right, turn), (x, turn), (x, below.y)])
-                    self.canvas.named(arrow, x, turn, spread=5)
+                    self.canvas.named(arrow, x, turn, spread=5, room=room)
                 else:
                     points = [(x, below.y - GAP), (x, below.y)]
                     self.canvas.line(points if source < destination else points[::-1])
-                    self.canvas.named(arrow, x, below.y - GAP // 2)
+                    self.canvas.named(arrow, x, below.y - GAP // 2, room=room)
 
     def _inner_arrows(self) -> None:
         """Arrows between components of the same panel."""
@@ -340,5 +353,5 @@ class _Picture:
             x, y = round(x1 + (x2 - x1) * share), round(start.middle + (end.middle - start.middle) * share)
         self.canvas.line(points, arrow.mutual)
         self.canvas.badge(x, y, arrow.number)
-        if arrow.mutual:
+        if arrow.mutual and WIDE * len(arrow.label) <= self.gap:
             self.canvas.text(x, y - 18, arrow.label, 12, INK, 'text-anchor="middle" font-weight="600"')
