@@ -197,8 +197,25 @@ def test_states_are_written_for_the_next_process_only_if_one_tells_them(programs
     monkeypatch.setattr(reload, "CONFIG", config)
     monkeypatch.setattr(reload, "STATES", states)
     haproxy()
-    reload.keep_states()
+    reload.keep_states(reload.look())
     assert states.read_text().startswith("1\n3 web 1 web1 - ")
     monkeypatch.setattr(programs[0], "ask", lambda _: "")
-    reload.keep_states()
+    reload.keep_states(reload.Master(1, 0, 42))
     assert not states.exists()
+    states.write_text("stale")
+    reload.keep_states(None)
+    assert not states.exists()
+
+
+def test_a_reload_is_over_when_a_new_worker_answers(programs, haproxy, monkeypatch):
+    _, _, reload = programs
+    assert reload.answers(None) is False
+    listing = PROCESSES.replace("1342 ", "1343 ").replace("3 [", "4 [")
+    ready = iter(["", "Pid: 1343\n"])
+    monkeypatch.setattr(programs[0], "ask", lambda command: listing if command == "show proc" else next(ready))
+    monkeypatch.setattr(reload.subprocess, "run", lambda _: reload.subprocess.CompletedProcess([], 0))
+    assert reload.taken(reload.Master(3, 0, 1342)) is True
+    assert next(ready, "none left") == "none left"
+    failed = listing.replace("[failed: 0]", "[failed: 1]")
+    monkeypatch.setattr(programs[0], "ask", lambda _: failed)
+    assert reload.taken(reload.Master(3, 0, 1342)) is False

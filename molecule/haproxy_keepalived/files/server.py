@@ -1,6 +1,6 @@
 """A server that says its name and what it was asked. Its health fails while the file /run/sick is there.
 
-/primary answers 200 while the file /run/primary is there. /slow takes half a second.
+/primary answers 200 while the file /run/primary is there. /slow/3 takes three seconds.
 
 /drop takes a request and closes the connection without an answer; /dropped says how often, by method.
 """
@@ -27,11 +27,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             dropped[self.command] += 1
             self.close_connection = True
             return
-        if self.path == "/slow":
-            time.sleep(0.5)
+        if self.path.startswith("/slow/"):
+            time.sleep(float(self.path.removeprefix("/slow/")))
         sick = self.path == "/health" and pathlib.Path("/run/sick").exists()
         sick |= self.path == "/primary" and not pathlib.Path("/run/primary").exists()
-        asked = {"name": socket.gethostname(), "method": self.command, "headers": dict(self.headers.items())}
+        asked = {"name": socket.gethostname(), "port": self.server.server_port, "method": self.command}
+        asked["headers"] = dict(self.headers.items())
         body = json.dumps(dropped if self.path == "/dropped" else asked).encode()
         self.send_response(500 if sick else 200)
         self.send_header("Content-Type", "application/json")

@@ -101,28 +101,29 @@ def test_requests_are_shared_out_exactly(whole):
     assert names == dict.fromkeys(PAIR, 500)
 
 
-def test_the_passive_server_gets_nothing_while_the_active_one_lives(get, hosts, eventually, request_loop, whole):
+def test_the_passive_server_gets_nothing_while_the_active_one_lives(docker, eventually, request_loop, whole):
     """The active one is killed, which refuses connections, and takes over again when it is back."""
-    seen = []
+    names = []
 
-    def ask() -> requests.Response:
-        answer = get(f"http://{VIP}:8083/")
-        seen.append((time.monotonic(), answer.json().get("name") if answer.ok else None))
+    def ask(seconds: float = 5) -> requests.Response:
+        answer = requests.get(f"http://{VIP}:8083/", timeout=seconds)
+        if answer.ok:
+            names.append(answer.json()["name"])
         return answer
 
     with request_loop(ask) as loop:
         loop.wait_for_answers(300)
-        start = time.monotonic()
-        assert {name for _, name in seen} == {"foobar-ha1"}
-        before = len(seen)
-        hosts["foobar-ha1"].check_output("systemctl kill --signal=KILL server")
+        assert set(names) == {"foobar-ha1"}
+        start, before = time.monotonic(), len(names)
+        docker("exec", "foobar-ha1", "systemctl", "kill", "--signal=KILL", "server")
         try:
-            eventually(lambda: seen[-1][1] == "foobar-ha2", pause=0.02)
-            took = next(moment for moment, name in seen if name == "foobar-ha2") - start
+            # A request that is refused is tried again after a second, so these do not wait for their answers.
+            eventually(lambda: ask(0.1).json()["name"] == "foobar-ha2", pause=0.02)
+            took = time.monotonic() - start
             loop.wait_for_answers(20)
         finally:
-            hosts["foobar-ha1"].check_output("systemctl restart server")
-        eventually(lambda: seen[-1][1] == "foobar-ha1", pause=0.02)
+            docker("exec", "foobar-ha1", "systemctl", "restart", "server")
+        eventually(lambda: names[-1] == "foobar-ha1", pause=0.02)
         loop.wait_for_answers(20)
     note_figure(f"active-passive: 0 of {before} requests on the passive server, takeover after {took:.2f} s")
     loop.report("active-passive, the active server is killed and comes back")
@@ -138,11 +139,14 @@ def test_a_backend_follows_the_server_that_is_primary(hosts, get, eventually, wh
         eventually(lambda: get(f"http://{VIP}:8084/").json()["name"] == "foobar-ha1")
         with socket.create_connection((VIP, 8084), timeout=5) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"foobar-ha1" in connection.recv(65536)
-            start = time.monotonic()
-            hosts["foobar-ha1"].check_output("rm /run/primary")
-            hosts["foobar-ha2"].check_output("touch /run/primary")
-            assert connection.recv(65536) == b""
+            with connection.makefile("rb") as answer:
+                while answer.readline().strip():
+                    pass
+                assert b"foobar-ha1" in answer.read1()
+                start = time.monotonic()
+                hosts["foobar-ha1"].check_output("rm /run/primary")
+                hosts["foobar-ha2"].check_output("touch /run/primary")
+                assert answer.read() == b""
             note_figure(f"a former primary's connection is ended after {time.monotonic() - start:.2f} s")
         eventually(lambda: get(f"http://{VIP}:8084/").json()["name"] == "foobar-ha2", pause=0.02)
         note_figure(f"the new primary has the requests after {time.monotonic() - start:.2f} s")
@@ -157,7 +161,7 @@ def test_a_flood_is_refused_at_once_while_others_are_served(get, whole):
 
     def ask(_: int) -> tuple[int, float, str | None]:
         start = time.monotonic()
-        answer = get(f"http://{VIP}:8085/slow")
+        answer = get(f"http://{VIP}:8085/slow/0.5")
         return answer.status_code, time.monotonic() - start, answer.headers.get("Retry-After")
 
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
@@ -286,15 +290,14 @@ def test_a_drained_server_gets_nothing_until_it_is_ready(hosts, get, holder):
 
 def test_a_drain_waits_for_what_is_under_way(hosts, get, holder):
     """Also for what a worker has under way that a reload has replaced. One that is killed leaves a server drained."""
-    # The log of the visitors' requests would be too late; this one is long enough to be found under way.
-    host, slow = hosts[holder], "curl -s -o /dev/null http://127.0.0.1:8085/slow"
+    host, slow = hosts[holder], "curl -s -o /dev/null http://127.0.0.1:8085/slow/2"
     both = f"{SERVER} drain narrow/foobar-ha2 %s"
     try:
         said = host.check_output(f"{slow} & {slow} & sleep 0.1; {both % '--timeout 0'}; wait")
         assert "drained, 1 sessions left after 0.0 s" in said
         host.check_output(f"{SERVER} ready narrow/foobar-ha2")
         said = host.check_output(f"{slow} & {slow} & sleep 0.1; /etc/haproxy/reload; {both % ''}; wait")
-        assert 0 < float(re.search(r"drained after (\S+) s", said)[1]) < 0.5
+        assert 0 < float(re.search(r"drained after (\S+) s", said)[1]) < 2
         host.check_output(f"{SERVER} ready narrow/foobar-ha2")
         killed = host.run(f"{slow} & {slow} & sleep 0.1; timeout --signal=KILL 0.2 {both % ''}; wait")
         assert "drained" not in killed.stdout
@@ -308,7 +311,7 @@ def test_a_server_that_is_not_well_does_not_become_ready(hosts, eventually, hold
     host.check_output(f"{SERVER} drain servers/foobar-ha2")
     hosts["foobar-ha2"].check_output("touch /run/sick")
     try:
-        eventually(lambda: "DOWN (L7STS 500)" in host.check_output(f"{SERVER} status"))
+        eventually(lambda: re.search(r"servers/foobar-ha2 +DOWN", host.check_output(f"{SERVER} status")))
         failed = host.run(f"{SERVER} ready servers/foobar-ha2 --timeout 1")
         assert failed.rc == 1
         assert "servers/foobar-ha2: is DOWN (L7STS 500) after 1 s and gets no requests" in failed.stderr
@@ -404,6 +407,7 @@ class Hammer:
                 self.answered += 1
                 if not self.keep:
                     connection.close()
+        connection.close()
 
 
 def test_reloads_are_not_noticed(hosts, holder, docker):
@@ -520,7 +524,7 @@ def test_changed_settings_move_nothing_and_fail_nothing(role, docker, hosts, hol
     before = {name: entries(host) for name, host in hosts.items()}
     backends = inventory["_meta"]["hostvars"]["foobar-ha1"]["haproxy_keepalived_backends"]
     moved = [{**one, "port": 9200} if one["name"] == "first" else one for one in backends]
-    hosts[holder].check_output(f"{SERVER} drain first/foobar-ha2")
+    hosts[holder].check_output(f"{SERVER} drain first/foobar-ha1")
     settings = {"haproxy_keepalived_advert_interval": 0.4, "haproxy_keepalived_timeout_queue": "6s"}
     with visitors(VIP, "both configurations change on both balancers") as loops:
         run = role(ROLE, "--diff", **settings, haproxy_keepalived_backends=moved)
@@ -531,11 +535,10 @@ def test_changed_settings_move_nothing_and_fail_nothing(role, docker, hosts, hol
     assert {name: entries(host) for name, host in hosts.items()} == before
     for loop in loops:
         assert not loop.failed
-    stat = hosts[holder].check_output("curl -sf 'http://127.0.0.1:8404/stats;csv'").removeprefix("# ")
-    rows = {row["svname"]: row for row in csv.DictReader(io.StringIO(stat)) if row["pxname"] == "first"}
-    assert rows["foobar-ha2"]["status"] == "DRAIN"
-    assert {rows[name]["addr"] for name in PAIR} == {"198.18.0.131:9200", "198.18.0.132:9200"}
-    hosts[holder].check_output(f"{SERVER} ready first/foobar-ha2")
+    assert re.search(r"first/foobar-ha1 +DRAIN", hosts[holder].check_output(f"{SERVER} status"))
+    answers = [requests.get(f"http://{VIP}:8083/", timeout=5).json() for _ in range(5)]
+    assert {(answer["name"], answer["port"]) for answer in answers} == {("foobar-ha2", 9200)}
+    hosts[holder].check_output(f"{SERVER} ready first/foobar-ha1")
 
 
 MISTAKES = {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import runtime
 
@@ -19,14 +20,31 @@ STATES = Path("/run/haproxy-servers")
 NAMES, ADDRESS, PORT, USE_SSL = slice(1, 4, 2), 4, 18, 20
 
 
-def reloads() -> tuple[int, int] | None:
-    """Ask the master process how often it reloaded, and how many of the last attempts failed. None if none answers."""
+class Master(NamedTuple):
+    """What the master process tells: how often it reloaded, how many of the last attempts failed, and its worker."""
+
+    reloads: int
+    failed: int
+    worker: int | None
+
+
+def look() -> Master | None:
+    """Ask the master process. None if none answers."""
     try:
-        answer = runtime.ask("show proc")
+        listing = runtime.ask("show proc")
     except OSError:
         return None
-    found = re.search(r"master\s+(\d+)\s+\[failed: (\d+)\]", answer)
-    return (int(found[1]), int(found[2])) if found else None
+    found = re.search(r"master\s+(\d+)\s+\[failed: (\d+)\]", listing)
+    present, _ = runtime.find_workers(listing)
+    return Master(int(found[1]), int(found[2]), present[0] if present else None) if found else None
+
+
+def answers(worker: int | None) -> bool:
+    """Whether a worker is ready: the newer masters tell of one that still reads its configuration."""
+    try:
+        return worker is not None and "Pid:" in runtime.ask(f"@!{worker} show info")
+    except OSError:
+        return False
 
 
 def find_ports(config: str) -> dict[tuple[str, ...], str]:
@@ -56,12 +74,13 @@ def translate(states: str, ports: dict[tuple[str, ...], str]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def keep_states() -> None:
+def keep_states(before: Master | None) -> None:
     """Write down how the servers are. Without a worker that tells, the next process starts with what it finds."""
     STATES.unlink(missing_ok=True)
+    if before is None or before.worker is None:
+        return
     try:
-        present, _ = runtime.find_workers(runtime.ask("show proc"))
-        states = runtime.ask(f"@!{present[0]} show servers state") if present else ""
+        states = runtime.ask(f"@!{before.worker} show servers state")
     except OSError:
         return
     if states.startswith("1\n"):
@@ -70,15 +89,18 @@ def keep_states() -> None:
         new.replace(STATES)
 
 
-def taken(before: tuple[int, int] | None) -> bool:
+def taken(before: Master | None) -> bool:
     """Whether HAProxy started, or runs with the new configuration if it ran before."""
     if subprocess.run(["systemctl", "reload-or-restart", "haproxy"]).returncode != 0:
         return False
     end = time.monotonic() + 30
     while before and time.monotonic() < end:
-        now = reloads()
-        if now and now[0] != before[0]:
-            return now[1] == 0
+        now = look()
+        if now and now.reloads != before.reloads:
+            if now.failed:
+                return False
+            if now.worker != before.worker and answers(now.worker):
+                return True
         time.sleep(0.05)
     return before is None
 
@@ -87,9 +109,9 @@ def main() -> None:
     start = time.time()
     subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
     with runtime.locked():
-        before = reloads()
+        before = look()
         try:
-            keep_states()
+            keep_states(before)
             done = taken(before)
         finally:
             # What holds now would be wrong for a process that starts later.
