@@ -1012,7 +1012,8 @@ def failover(group: Group, fenced: list[str], accept_loss: list[str], check: boo
         silent = [name for name in group.members if not views[name]]
         if views[new].open:
             say(f"PLAN {new} is open, so nothing is promoted; to replace it: mysql_switchover")
-            return None if check or new == group.me else turn_to(server, new, 10)
+            follows = views[group.me].source == group.members[new]
+            return None if check or new == group.me or follows else turn_to(server, new, 10)
         say(
             f"PLAN {new} has everything that the others have, and is promoted; without: {', '.join(silent) or 'nobody'}"
         )
@@ -1049,8 +1050,8 @@ def rejoin(group: Group, reseed: str, check: bool) -> None:
         say("CHANGED MySQL is started")
         if check:
             return
-        for verb in ("unmask", "enable", "start"):
-            subprocess.run(["systemctl", verb, "--quiet", "mysql"], check=True)
+        for words in ("unmask", "unmask --runtime", "enable", "start"):
+            subprocess.run(["systemctl", *words.split(), "--quiet", "mysql"], check=True)
     converge(group, check, reseed == group.me)
 
 
