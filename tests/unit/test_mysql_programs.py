@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ FILES = Path(__file__).resolve().parents[2] / "roles/mysql_replication/files"
 def load(name: str):
     spec = importlib.util.spec_from_file_location(f"mysql_{name}", FILES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for it.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 

@@ -17,7 +17,7 @@ LOG = Path("/var/log/mysql/error.log")
 OWN = "mysql.conf.d/zz-mysql_replication.cnf"
 READ_ONLY = 1238
 # The file says how a server starts. What they are afterwards is decided by replication.py.
-AT_START = ("read_only", "super_read_only", "rpl_semi_sync_source_timeout")
+AT_START = ("read_only", "super_read_only", "rpl_semi_sync_source_enabled", "rpl_semi_sync_source_timeout")
 UNITS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 
 

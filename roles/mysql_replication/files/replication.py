@@ -467,7 +467,12 @@ class Server:
                 with self.unlogged():
                     who = self.group.user, self.group.network
                     self.ask("ALTER USER %s@%s ATTRIBUTE %s", *who, json.dumps({"mysql_replication_epoch": epoch}))
-            self.act("opened for writing", "SET GLOBAL read_only = OFF")
+            # In this order: not one write is acknowledged by the source alone.
+            self.act(
+                "opened for writing",
+                "SET GLOBAL rpl_semi_sync_source_enabled = ON",
+                "SET GLOBAL read_only = OFF",
+            )
             return True
         finally:
             self.ask("SELECT RELEASE_LOCK(%s)", INTENT)
@@ -614,6 +619,9 @@ class Server:
         """Closed before anything else. What is here and not at the source is never overwritten."""
         group = self.group
         self.close()
+        # Nothing of its clients waits any more. What it applies would wait for a replica of its own.
+        if self.ask("SELECT @@global.rpl_semi_sync_source_enabled AS active")[0]["active"]:
+            self.act("semi-sync off, as on a replica", "SET GLOBAL rpl_semi_sync_source_enabled = OFF")
         # In this order: the source may go on between the two.
         own = self.view()
         theirs = group.look(source)
@@ -669,6 +677,8 @@ class Server:
 
     def become_source(self, absent: Iterable[str]) -> None:
         if self.view().open:
+            if not self.ask("SELECT @@global.rpl_semi_sync_source_enabled AS active")[0]["active"]:
+                self.act("semi-sync on", "SET GLOBAL rpl_semi_sync_source_enabled = ON")
             return
         if not self.check and self.view().source:
             self.act("replicates no more", "STOP REPLICA", "RESET REPLICA ALL")
@@ -782,7 +792,8 @@ def converge_locked(server: Server, check: bool, reseed: bool) -> None:
     have_services(server)
     if source == group.me and server.waits_for_ever() and not check:
         wait_for_replica(server)
-    server.have_semi_sync()
+    if source == group.me:
+        server.have_semi_sync()
     say(f"ROLE {'source' if source == group.me else f'replica of {source}'}")
 
 
@@ -1012,7 +1023,8 @@ def failover(group: Group, fenced: list[str], accept_loss: list[str], check: boo
         silent = [name for name in group.members if not views[name]]
         if views[new].open:
             say(f"PLAN {new} is open, so nothing is promoted; to replace it: mysql_switchover")
-            return None if check or new == group.me else turn_to(server, new, 10)
+            follows = views[group.me].source == group.members[new]
+            return None if check or new == group.me or follows else turn_to(server, new, 10)
         say(
             f"PLAN {new} has everything that the others have, and is promoted; without: {', '.join(silent) or 'nobody'}"
         )
@@ -1049,8 +1061,8 @@ def rejoin(group: Group, reseed: str, check: bool) -> None:
         say("CHANGED MySQL is started")
         if check:
             return
-        for verb in ("unmask", "enable", "start"):
-            subprocess.run(["systemctl", verb, "--quiet", "mysql"], check=True)
+        for words in ("unmask", "unmask --runtime", "enable", "start"):
+            subprocess.run(["systemctl", *words.split(), "--quiet", "mysql"], check=True)
     converge(group, check, reseed == group.me)
 
 
