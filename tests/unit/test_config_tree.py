@@ -1178,10 +1178,10 @@ def test_a_run_with_a_check_and_its_mounts_may_die_anywhere(reaper, tmp_path, mo
     monkeypatch.setattr(tree_swap, "LOCKS", tmp_path / "locks")
     before, wish = COURSES[course]
     check = ["sh", "-c", f"grep -q . {tmp_path}/*/etc/app/a.conf"]
-    mounts = Path("/proc/mounts").read_text()
     for host, _inode in deaths(reaper, tmp_path, before, wish, check=check):
         assert not host.has("a.conf") or whole(host)
-        assert Path("/proc/mounts").read_text() == mounts
+        # Other programs of the machine mount what they like meanwhile.
+        assert str(tmp_path) not in Path("/proc/mounts").read_text()
         host.run(NEW, check=check)
         assert host.read() == host.running.read_text() == "new\n" and whole(host)
         assert host.siblings == [] and not host.run(NEW, check=check)["changed"]
