@@ -114,6 +114,13 @@ def test_writing_is_handed_over_without_loss(playbook, source, request_loop, wri
     whole()
 
 
+def test_a_restore_into_a_replica_is_refused(playbook, source):
+    replica = next(server for server in SERVERS if server != source())
+    wish = {"mysql_restore_hosts": replica, "mysql_restore_database": "guestbook"}
+    run = playbook(PROJECT / "playbooks/mysql_restore.yml", **wish)
+    assert run.code != 0 and "this server is a replica" in " ".join(run.output.split())
+
+
 def test_a_dead_source_is_replaced_without_loss(
     playbook, source, request_loop, write, docker, hosts, whole, eventually
 ):

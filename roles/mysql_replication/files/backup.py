@@ -432,6 +432,12 @@ def restored(folder: Path, kind: str, work: Path) -> Iterator[str]:
 def restore(arguments: argparse.Namespace) -> None:
     folder, name = Path(arguments.directory), arguments.database
     stop = parse_until(arguments.until)
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        if ask(cursor, "SELECT @@super_read_only")[0][0]:
+            raise Failure(
+                "this server is a replica: what is restored into the source comes here by itself; nothing has changed. "
+                "Name the source: -e mysql_restore_hosts=..."
+            )
     there = finished(folder)
     chosen = arguments.backup or (choose_for(folder, there, arguments.until) if there else "")
     if chosen not in there:
