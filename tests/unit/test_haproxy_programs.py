@@ -118,6 +118,18 @@ def test_ready_waits_and_fails_if_the_server_stays_down(programs, haproxy):
     assert programs[1].ready("db/db1", 9).startswith("db/db1: no check after")
 
 
+def test_a_drain_keeps_as_many_as_it_is_told(programs, haproxy, capsys):
+    """web2 is down, so web1 is the last one."""
+    fake = haproxy(IDLE)
+    programs[1].main(["drain", "web/web2", "--keep=1", "--timeout=0"])
+    assert "web/web2: drained" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="web/web1: stays as it is; 0 other servers are up, and 1 have to be"):
+        programs[1].main(["drain", "web/web1", "--keep=1"])
+    assert not [command for command in fake.asked if "web/web1" in command]
+    programs[1].main(["drain", "web/web1", "--timeout=0"])
+    assert [command for command in fake.asked if "web/web1" in command]
+
+
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [

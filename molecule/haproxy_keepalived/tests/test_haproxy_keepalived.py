@@ -318,6 +318,9 @@ def test_a_server_that_is_not_well_does_not_become_ready(hosts, eventually, hold
         # It is down from the first moment on after a reload too.
         said = host.check_output(f"/etc/haproxy/reload; {SERVER} status")
         assert re.search(r"servers/foobar-ha2 +DOWN", said)
+        last = host.run(f"{SERVER} drain servers/foobar-ha1 --keep 1")
+        assert last.rc == 1
+        assert "0 other servers are up, and 1 have to be" in last.stderr
     finally:
         hosts["foobar-ha2"].check_output("rm /run/sick")
     assert "UP" in host.check_output(f"{SERVER} ready servers/foobar-ha2 --timeout 10")

@@ -1,7 +1,8 @@
 #!/usr/bin/python3 -B
 """Takes a server out of the rotation of this balancer and puts it in again.
 
-/etc/haproxy/server drain BACKEND/SERVER --timeout 30   no new requests; waits until its sessions have ended
+/etc/haproxy/server drain BACKEND/SERVER --timeout 30   no new requests; waits until its sessions have ended;
+                                         --keep 1       fails, and does nothing, unless so many others are up
 /etc/haproxy/server ready BACKEND/SERVER --timeout 30   new requests again; waits until it is up, fails if it is not
 /etc/haproxy/server status                              how all servers are
 
@@ -67,11 +68,20 @@ def find(servers: dict[str, dict[str, str]], name: str) -> dict[str, str]:
     raise Failure(f"there is no server '{name}'; there are: {', '.join(there)}")
 
 
-def set_state(name: str, state: str) -> None:
+def count_others(servers: dict[str, dict[str, str]], name: str) -> int:
+    """Count the servers of the same backend that get requests, without this one."""
+    backend = name.partition("/")[0]
+    others = (row["status"] for other, row in servers.items() if other.startswith(f"{backend}/") and other != name)
+    return sum(status.startswith(("UP", "no check")) for status in others)
+
+
+def set_state(name: str, state: str, keep: int = 0) -> None:
     """Set the state in every worker: clients of a replaced one may send one more request through it."""
     with runtime.locked():
         view = look()
         find(view.servers, name)
+        if (others := count_others(view.servers, name)) < keep:
+            raise Failure(f"{name}: stays as it is; {others} other servers are up, and {keep} have to be")
         for worker in [view.worker, *view.replaced]:
             answer = runtime.ask(f"@!{worker} set server {name} state {state}").strip()
             # A replaced worker may not know the server.
@@ -86,10 +96,10 @@ def count_sessions(name: str) -> int:
     return sum(int(row.get(field) or 0) for row in rows for field in ("scur", "qcur"))
 
 
-def drain(name: str, timeout: float) -> str:
+def drain(name: str, timeout: float, keep: int = 0) -> str:
     """Take a server out. Sessions that do not end in time are not ended, but told."""
     start = time.monotonic()
-    set_state(name, "drain")
+    set_state(name, "drain", keep)
     while (left := count_sessions(name)) and time.monotonic() - start < timeout:
         time.sleep(PAUSE)
     seconds = f"after {time.monotonic() - start:.1f} s"
@@ -140,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one = actions.add_parser(action)
         one.add_argument("name", metavar="BACKEND/SERVER")
         one.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
+    actions.choices["drain"].add_argument("--keep", type=int, default=0, metavar="NUMBER")
     actions.add_parser("status")
     given = vars(parser.parse_args(arguments))
     action = {"drain": drain, "ready": ready, "status": status}[given.pop("action")]
