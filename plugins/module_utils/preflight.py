@@ -38,6 +38,7 @@ SITE: dict[str, dict[str, Any]] = {
         "choices": ["roundrobin", "leastconn", "active-passive"],
         "description": "How web servers share requests. Example roundrobin",
     },
+    "site_drain_timeout": {"type": "int", "description": "Seconds that a deployment waits for visitors. Example 30"},
     "site_vip": {"type": "str", "stages": "3", "description": "The balancers' common address. Example 198.18.0.10"},
     "site_vip_prefix": {"type": "int", "stages": "3", "description": "Length of its network prefix. Example 24"},
 }

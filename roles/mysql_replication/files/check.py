@@ -57,14 +57,15 @@ def is_replica(read_only: bool, channel: dict | None, max_lag: int) -> Answer:
 def ask() -> tuple[bool, dict | None]:
     import pymysql
 
-    # systemd names the account after the user it runs as; MySQL asks the kernel who that is.
+    # No password: MySQL asks the kernel which user this is.
     connection = pymysql.connect(
         unix_socket=SOCKET,
         user="mysql_replication_check",
         cursorclass=pymysql.cursors.DictCursor,
-        connect_timeout=PATIENCE,
-        read_timeout=PATIENCE,
-        write_timeout=PATIENCE,
+        # Later than the answer, and in the end.
+        connect_timeout=2 * PATIENCE,
+        read_timeout=2 * PATIENCE,
+        write_timeout=2 * PATIENCE,
     )
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT @@global.read_only AS read_only")

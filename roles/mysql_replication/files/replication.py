@@ -582,6 +582,8 @@ class Server:
         if self.view().source:
             self.ask("STOP REPLICA")
         self.ask("SET GLOBAL clone_valid_donor_list = %s", f"{group.members[source]}:{group.port}")
+        # It drops what is here, and super_read_only forbids that; read_only goes on keeping clients away.
+        self.ask("SET GLOBAL super_read_only = OFF")
         clone = "CLONE INSTANCE FROM %s@%s:%s IDENTIFIED BY %s REQUIRE SSL"
         while True:
             try:
@@ -593,6 +595,7 @@ class Server:
                     continue
                 # It goes down by itself: the connection is lost, or it says that nobody restarts it.
                 if problem.args[0] not in (2006, 2013, 3707):
+                    self.ask("SET GLOBAL super_read_only = ON")
                     raise Failure(f"{group.me} cannot be cloned from {source}: {problem.args[1]}") from None
             break
         wait_until(
@@ -767,10 +770,12 @@ def converge_locked(server: Server, check: bool, reseed: bool) -> None:
     group = server.group
     new = not joined()
     own = server.view()
-    if own.source:
+    first = group.me == next(iter(group.members))
+    # A new member is no source, whatever it was before; the first one may be.
+    if own.source or (new and not own.databases and not first):
         server.close()
     # Others can only ask a server that has the account. One with data of its own gets it when it is accepted.
-    if own.open or server.has_account() or not own.databases or group.me == next(iter(group.members)):
+    if own.open or server.has_account() or not own.databases or first:
         server.have_accounts()
     end = time.monotonic() + 60
     while True:
