@@ -440,7 +440,7 @@ def test_a_failover_after_a_cut_loses_nothing_and_never_has_two_sources(
             done = operate("failover")
             assert done.code == 0, done.output
             seconds = time.monotonic() - begin
-            assert root(old, "SELECT @@super_read_only") == "1"
+            assert root(old, "SELECT @@super_read_only, @@read_only") == "1\t1"
             writer.wait_for(50)
         finally:
             last = addresses[old].rpartition(".")[2]

@@ -21,11 +21,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import ipaddress
 import json
 import os
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -39,6 +42,7 @@ LOCK = Path("/run/mysql_replication.lock")
 SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 INTENT = "mysql_replication_opening"
 HANDOVER = "mysql_replication_handover"
+CLOSED = "mysql_replication_closed"
 # How long a closed source waits for its successor before it opens again.
 LEASE = 10
 # A source whose writes wait for a replica is closed when it has seen none for so long.
@@ -301,8 +305,7 @@ class Group:
             port=self.port,
             user=self.user,
             password=self.password,
-            # The certificates are the servers' own, made at their first start: encrypted, not verified.
-            ssl={"check_hostname": False},
+            ssl=encrypted(),
             autocommit=True,
             cursorclass=pymysql.cursors.DictCursor,
             connect_timeout=2,
@@ -322,6 +325,15 @@ class Group:
 
     def look_at_others(self) -> dict[str, View | None]:
         return {name: self.look(name) for name in self.others}
+
+
+@functools.cache
+def encrypted() -> ssl.SSLContext:
+    """The certificates are the servers' own, made at their first start: encrypted, not verified."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def ask(cursor, query: str, *values: object) -> list[dict]:
@@ -425,30 +437,61 @@ class Server:
             self.ask(*((statement,) if isinstance(statement, str) else statement))
 
     def close(self) -> None:
-        row = self.ask("SELECT @@global.super_read_only AS closed")[0]
-        if not row["closed"]:
+        if not self.is_closed():
             self.act("closed for writing", "SET GLOBAL super_read_only = ON")
+
+    def stay_closed(self) -> None:
+        """Of one that is no source, or no longer."""
+        if self.is_closed():
+            return
+        if self.check:
+            self.close()
+        else:
+            self.close_by_force()
 
     def close_by_force(self) -> None:
         """Writes that wait for a replica hold it up. Their clients get no answer, so nothing acknowledged is lost."""
+        say("CHANGED closed for writing")
+        closer = self.group.local()
+
+        def close() -> None:
+            # While it waits no other write begins.
+            with closer, closer.cursor() as cursor:
+                ask(cursor, "SET SESSION lock_wait_timeout = 60")
+                ask(cursor, "SET GLOBAL super_read_only = ON")
+
+        thread = threading.Thread(target=close, daemon=True)
+        thread.start()
+        thread.join(2)
+        if thread.is_alive():
+            self.kill_clients(closer.thread_id())
+            # What waits ends now, and its client is gone. MySQL does not end the wait of a killed one by itself.
+            self.ask("SET GLOBAL rpl_semi_sync_source_enabled = OFF")
+            thread.join(30)
+        if not self.is_closed():
+            raise Failure("it cannot be closed for writing")
+
+    def number(self, epoch: int) -> None:
+        """Note the promotion that counts. A replica knows that of its source, to have a higher one after it."""
+        with self.unlogged():
+            note = json.dumps({"mysql_replication_epoch": epoch})
+            self.ask("ALTER USER %s@%s ATTRIBUTE %s", self.group.user, self.group.network, note)
+
+    def kill_clients(self, own: int) -> None:
         import pymysql
 
-        say("CHANGED closed for writing")
-        self.ask("SET SESSION lock_wait_timeout = 2")
-        for _ in range(30):
-            try:
-                self.ask("SET GLOBAL super_read_only = ON")
-                return
-            except pymysql.MySQLError as problem:
-                if problem.args[0] != LOCK_TIMEOUT:
-                    raise
-            for row in self.ask(
-                "SELECT id AS id FROM information_schema.processlist WHERE id <> CONNECTION_ID()"
-                " AND command NOT LIKE 'Binlog Dump%%' AND command <> 'Daemon' AND user <> 'system user'"
-            ):
-                with contextlib.suppress(pymysql.MySQLError):
-                    self.ask("KILL %s", row["id"])
-        raise Failure("it cannot be closed for writing")
+        for row in self.ask(
+            "SELECT id AS id FROM information_schema.processlist WHERE id NOT IN (CONNECTION_ID(), %s)"
+            " AND command NOT LIKE 'Binlog Dump%%' AND command <> 'Daemon' AND user <> 'system user'",
+            own,
+        ):
+            with contextlib.suppress(pymysql.MySQLError):
+                self.ask("KILL %s", row["id"])
+        time.sleep(0.5)
+
+    def is_closed(self) -> bool:
+        """Already while SET waits, super_read_only looks as if it were on."""
+        return bool(self.ask("SELECT @@global.super_read_only AND @@global.read_only AS closed")[0]["closed"])
 
     def open(self, absent: Iterable[str] = (), promoted: bool = False) -> bool:
         """Announce it, look at the others, do it. Two that try at a time see each other, and both leave it."""
@@ -463,10 +506,7 @@ class Server:
                 if seen and seen.databases and name not in absent and subtract(seen.executed, own.executed):
                     return False
             if promoted and not self.check:
-                epoch = 1 + max([own.epoch, *(seen.epoch for seen in views.values() if seen)])
-                with self.unlogged():
-                    who = self.group.user, self.group.network
-                    self.ask("ALTER USER %s@%s ATTRIBUTE %s", *who, json.dumps({"mysql_replication_epoch": epoch}))
+                self.number(1 + max([own.epoch, *(seen.epoch for seen in views.values() if seen)]))
             # In this order: not one write is acknowledged by the source alone.
             self.act(
                 "opened for writing",
@@ -621,7 +661,7 @@ class Server:
     def become_replica(self, source: str, reseed: bool = False) -> None:
         """Closed before anything else. What is here and not at the source is never overwritten."""
         group = self.group
-        self.close()
+        self.stay_closed()
         # Nothing of its clients waits any more. What it applies would wait for a replica of its own.
         if self.ask("SELECT @@global.rpl_semi_sync_source_enabled AS active")[0]["active"]:
             self.act("semi-sync off, as on a replica", "SET GLOBAL rpl_semi_sync_source_enabled = OFF")
@@ -644,10 +684,14 @@ class Server:
         elif subtract(theirs.purged, own.executed):
             self.seed(source, "the source no longer keeps what it lacks")
         self.have_accounts()
+        if self.view().epoch != theirs.epoch:
+            say(f"CHANGED knows promotion {theirs.epoch}")
+            if not self.check:
+                self.number(theirs.epoch)
         self.follow(source)
-        self.heal(source)
+        self.heal()
 
-    def heal(self, source: str) -> None:
+    def heal(self) -> None:
         """Started where it is stopped; with fresh relay logs where that is not enough."""
         state = self.view()
         if self.check and not state.running:
@@ -773,7 +817,7 @@ def converge_locked(server: Server, check: bool, reseed: bool) -> None:
     first = group.me == next(iter(group.members))
     # A new member is no source, whatever it was before; the first one may be.
     if own.source or (new and not own.databases and not first):
-        server.close()
+        server.stay_closed()
     # Others can only ask a server that has the account. One with data of its own gets it when it is accepted.
     if own.open or server.has_account() or not own.databases or first:
         server.have_accounts()
@@ -886,7 +930,7 @@ def watch(server: Server, alone_since: float | None) -> float | None:
         if any(seen and seen.open and seen.epoch > own.epoch for seen in views.values()):
             say("another member has been promoted")
             server.close_by_force()
-        elif any(views.values()) or server.semi_sync_replicas() or not server.waits_for_ever():
+        elif any(views.values()) or not server.waits_for_ever():
             return None
         elif alone_since is not None and time.monotonic() - alone_since > CUT_OFF:
             say(f"no other member has been seen for {CUT_OFF} s, so every write waits, and another may be promoted")
@@ -930,9 +974,10 @@ def take_over(server: Server, old: str) -> None:
         # That the old source sees: now it may be closed.
         if ask(cursor, "SELECT GET_LOCK(%s, 2) AS got", HANDOVER)[0]["got"] != 1:
             raise Failure(f"another switchover is under way on {old}")
-        closed = "SELECT @@global.super_read_only AS closed"
+        # Not super_read_only, which looks as if it were on already while the last writes end.
+        closed = "SELECT IS_USED_LOCK(%s) IS NOT NULL AS closed"
         problem = f"{old} has not been closed within 30 s; nothing was changed"
-        wait_until(lambda: ask(cursor, closed)[0]["closed"], 30, problem, pause=0.01)
+        wait_until(lambda: ask(cursor, closed, CLOSED)[0]["closed"], 30, problem, pause=0.01)
         begin = time.monotonic()
         rest = parse_gtids(ask(cursor, "SELECT @@global.gtid_executed AS executed")[0]["executed"])
         if not server.wait_for(rest, LEASE - 3):
@@ -963,6 +1008,7 @@ def hand_over(server: Server, to: str) -> None:
         server.ask("SET GLOBAL read_only = OFF")
         raise Failure(f"a statement on {me} did not end within 5 s, so it is still the source") from None
     server.ask("SET SESSION lock_wait_timeout = 120")
+    server.ask("SELECT GET_LOCK(%s, 2)", CLOSED)
     end = time.monotonic() + LEASE
     while True:
         seen = server.group.look(to)
@@ -971,6 +1017,8 @@ def hand_over(server: Server, to: str) -> None:
             return say(f"DONE {me} replicates from {to}")
         if time.monotonic() > end + 30:
             raise Failure(f"{to} cannot be asked whether it is open, so {me} stays closed; run this again")
+        if time.monotonic() > end:
+            server.ask("SELECT RELEASE_LOCK(%s)", CLOSED)
         if time.monotonic() > end and server.open():
             raise Failure(f"{to} was not opened within {LEASE} s, so {me} is the source again")
         time.sleep(0.02)
