@@ -926,6 +926,7 @@ def watch(server: Server, alone_since: float | None) -> float | None:
             if find_source(server, False, 0) == server.group.me:
                 server.open()
             return None
+        server.have_semi_sync()
         views = server.group.look_at_others()
         if any(seen and seen.open and seen.epoch > own.epoch for seen in views.values()):
             say("another member has been promoted")
