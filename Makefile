@@ -20,8 +20,8 @@ molecule: setup
 	tools/local scenario $(SCENARIO)
 test:      ## lint, unit tests, every scenario, the packaged collection
 	tools/test $(PARTS)
-soak: setup ## the long form of what `make test` has in short: ten killed runs, twenty deployments under load
-	FOOBAR_SOAK=1 tools/test $(or $(PARTS),0-simple_web_stack gunicorn_flask config_tree mysql_replication)
+soak: setup ## the long form of what `make test` has in short: killed runs and switchovers, many deployments under load
+	FOOBAR_SOAK=1 tools/test $(or $(PARTS),unit 0-simple_web_stack 1-distributed_web_infrastructure mysql_source_replica)
 bench: setup ## stage 0 against a shell script, a bare nginx and a bare gunicorn: about ten minutes
 	tools/engine && tools/bench $(ARGS)
 docs: setup ## write what is generated: variable tables and diagrams

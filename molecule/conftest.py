@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +129,81 @@ def request_loop():
     return RequestLoop
 
 
+@dataclass
+class Hammer:
+    """A client that asks as fast as it can; it ends its connection after every answer, or never.
+
+    Attributes:
+        answered: number of answers with status 2xx.
+        failed: what went wrong with the others.
+    """
+
+    address: str
+    method: str
+    path: str
+    keep: bool
+    body: Callable[[], str | None]
+    headers: dict[str, str]
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def run(self, stop: threading.Event) -> None:
+        connection = http.client.HTTPConnection(self.address, timeout=10)
+        headers = self.headers if self.keep else {**self.headers, "Connection": "close"}
+        while not stop.is_set():
+            try:
+                connection.request(self.method, self.path, self.body(), headers)
+                answer = connection.getresponse()
+                text = answer.read()
+                if not 200 <= answer.status < 300:
+                    raise http.client.HTTPException(f"{answer.status} {text[:80]}")
+            except (OSError, http.client.HTTPException) as problem:
+                self.failed.append(repr(problem))
+                connection.close()
+            else:
+                self.answered += 1
+                if not self.keep:
+                    connection.close()
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def hammered():
+    """Return a context manager that has eight clients at work: each method with kept and with closed connections.
+
+    ``with hammered("20 reloads", address, post="/api/entries", body=entry, headers={...}) as hammers:``
+    """
+
+    @contextmanager
+    def under_load(
+        what: str, address: str, get: str = "/", post: str = "/", body: Callable = lambda: "x" * 2000, headers=()
+    ) -> Iterator[list[Hammer]]:
+        places = {"GET": (get, lambda: None), "POST": (post, body)}
+        hammers = [
+            Hammer(address, method, path, keep, content, dict(headers))
+            for method, (path, content) in places.items()
+            for keep in (True, False)
+            for _ in range(2)
+        ]
+        stop = threading.Event()
+        threads = [threading.Thread(target=hammer.run, args=[stop], daemon=True) for hammer in hammers]
+        for thread in threads:
+            thread.start()
+        try:
+            yield hammers
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(20)
+            for first, second in itertools.batched(hammers, 2):
+                kind = "kept connections" if first.keep else "closing clients"
+                failed = first.failed + second.failed
+                asked = first.answered + second.answered + len(failed)
+                note_figure(f"{what}, {first.method}, {kind}: {len(failed)} failed of {asked} {failed[:1] or ''}")
+
+    return under_load
+
+
 @pytest.fixture(scope="session")
 def docker():
     """Return a function that runs one docker command and returns what it prints: ``docker("kill", "foobar-web1")``."""
@@ -208,6 +288,19 @@ def role(playbook, tmp_path):
     return run
 
 
+@pytest.fixture
+def application(tmp_path):
+    """A copy of the sample application, for tests to change."""
+    return shutil.copytree(PROJECT / "examples/guestbook", tmp_path / "guestbook")
+
+
+@pytest.fixture
+def deploy(playbook, application):
+    """Return a function that deploys the copy as it is now."""
+    wish = {"gunicorn_flask_source": {"type": "directory", "path": str(application)}}
+    return lambda **variables: playbook(PROJECT / "playbooks/deploy.yml", **wish, **variables)
+
+
 @pytest.fixture(scope="session")
 def eventually():
     """Return a function that asks again until the answer is true, and fails with the last answer after ``seconds``.
@@ -278,9 +371,13 @@ class Writer:
         self.ids: list[str] = []
         self.acknowledged: list[str] = []
 
+    def entry(self) -> dict[str, str]:
+        """One that it is going to write."""
+        self.ids.append(str(uuid.uuid4()))
+        return {"id": self.ids[-1], "author": "molecule", "message": self.message}
+
     def __call__(self) -> requests.Response:
-        entry = {"id": str(uuid.uuid4()), "author": "molecule", "message": self.message}
-        self.ids.append(entry["id"])
+        entry = self.entry()
         answer = requests.post(f"{self.url}/api/entries", json=entry, headers={"Host": self.host}, timeout=10)
         if answer.ok:
             self.acknowledged.append(entry["id"])
@@ -338,14 +435,52 @@ def source(docker, groups):
 
 
 @pytest.fixture(scope="session")
+def rejoin(playbook):
+    """Return a function that brings a member back that was the source.
+
+    What it had written and nobody had acknowledged is given up by name only.
+    """
+    path = PROJECT / "playbooks/mysql_rejoin.yml"
+
+    def run(name: str) -> None:
+        back = playbook(path)
+        if back.code != 0:
+            said = " ".join(back.output.split())
+            assert "which the source" in said and f"mysql_rejoin_reseed={name}" in said, back.output
+            back = playbook(path, mysql_rejoin_reseed=name)
+        assert back.code == 0, back.output
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def typed():
     """Return a function that runs a command line in the checkout exactly as an operator types it."""
 
-    def run(command: str) -> Run:
+    def run(command: str, **environment: str) -> Run:
         own = ("ANSIBLE_", "MOLECULE_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+        environment |= {name: value for name, value in os.environ.items() if not name.startswith(own)}
         start = time.monotonic()
         done = subprocess.run(command.split(), cwd=PROJECT, env=environment, capture_output=True, text=True)
         return Run(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+    return run
+
+
+@pytest.fixture
+def runs_without_a_change(typed, addresses, tmp_path):
+    """Return a function that runs a command line which must change nothing, with at most 15 commands to each host."""
+
+    def run(command: str) -> None:
+        record = tmp_path / "executions"
+        plugin = {"ANSIBLE_CALLBACK_PLUGINS": "tools/bench.d", "ANSIBLE_CALLBACKS_ENABLED": "executions"}
+        done = typed(command, **plugin, FOOBAR_EXECUTIONS=str(record))
+        assert done.code == 0, done.output
+        assert done.recap("changed") == dict.fromkeys(addresses, 0), done.output
+        rows = [json.loads(line) for line in record.read_text().splitlines()]
+        sent = Counter(row["host"] for row in rows if row["what"] == "execution" and not row["local"])
+        commands = {name: sent[address] for name, address in addresses.items()}
+        note_figure(f"{command}: {done.seconds:.1f} s, commands sent to the hosts {commands}")
+        assert min(commands.values()) > 0 and max(commands.values()) <= 15, rows
 
     return run

@@ -18,6 +18,11 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils import t
 SITE: dict[str, dict[str, Any]] = {
     "site_address": {"type": "str", "description": "Where other hosts reach this one. Example 198.18.0.21"},
     "site_application_environment": {"type": "dict", "no_log": True, "description": "Example {FLAG: on}"},
+    "site_database_check_port": {
+        "type": "int",
+        "stages": "123",
+        "description": "Where each database says whether it is the source. Example 9200",
+    },
     "site_database_name": {"type": "str", "stages": "0123", "description": "Schema. Example guestbook"},
     "site_database_password": {"type": "str", "stages": "0123", "no_log": True, "description": "Of the application"},
     "site_database_port": {"type": "int", "stages": "123", "description": "Example 3306"},
@@ -255,17 +260,17 @@ def ports_do_not_clash(inventory: Inventory) -> Iterator[Mistake]:
             owners[port] = tier
 
 
-def balancers_listen_once_on_a_port(inventory: Inventory) -> Iterator[Mistake]:
-    ends = ("loadbalancers", "vip")
+def nobody_listens_twice_on_a_port(inventory: Inventory) -> Iterator[Mistake]:
     links = topology.STAGES[inventory.stage].links
-    names = dict.fromkeys(link.port for link in links if link.destination in ends and link.port in topology.PORTS)
-    owners: dict[str, str] = {}
-    for name in names:
-        for host, value in inventory.values(name):
-            owner = owners.setdefault(str(value), name)
-            if owner != name:
-                wrong = f"is {value}, as {owner} is"
-                yield Mistake(name, wrong, "the balancers listen on both: make them differ", host)
+    for who, ends in {"balancers": ("loadbalancers", "vip"), "databases": ("databases",)}.items():
+        names = dict.fromkeys(link.port for link in links if link.destination in ends and link.port in topology.PORTS)
+        owners: dict[str, str] = {}
+        for name in names:
+            for host, value in inventory.values(name):
+                owner = owners.setdefault(str(value), name)
+                if owner != name:
+                    wrong = f"is {value}, as {owner} is"
+                    yield Mistake(name, wrong, f"the {who} listen on both: make them differ", host)
 
 
 def domain_is_a_host_name(inventory: Inventory) -> Iterator[Mistake]:
@@ -405,7 +410,7 @@ RULES = (
     site_values_agree,
     ports_are_ports,
     ports_do_not_clash,
-    balancers_listen_once_on_a_port,
+    nobody_listens_twice_on_a_port,
     domain_is_a_host_name,
     vip_fits,
     network_holds_the_hosts,

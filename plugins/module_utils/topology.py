@@ -14,8 +14,14 @@ TIERS = ("loadbalancers", "webservers", "appservers", "databases")
 #: Who is at the other end where it is no host: visitors, administrators, a monitoring service, the shared address.
 SPECIALS = ("client", "admin", "monitoring", "vip")
 #: TCP ports where the inventory does not set them.
-PORTS = {"site_http_port": 80, "site_app_port": 8000, "site_database_port": 3306, "site_database_read_port": 3307}
-HTTPS, SSH, ROLE_CHECK = 443, 22, 9200
+PORTS = {
+    "site_http_port": 80,
+    "site_app_port": 8000,
+    "site_database_port": 3306,
+    "site_database_read_port": 3307,
+    "site_database_check_port": 9200,
+}
+HTTPS, SSH = 443, 22
 
 
 class TopologyError(ValueError):
@@ -140,7 +146,13 @@ def _databases(balancer: str, checks_tls: bool = False) -> tuple[Link, ...]:
             tls=True,
             speaks="mysql",
         ),
-        Link("loadbalancers", "databases", ROLE_CHECK, "the question which one is the source", tls=checks_tls),
+        Link(
+            "loadbalancers",
+            "databases",
+            "site_database_check_port",
+            "the question which one is the source",
+            tls=checks_tls,
+        ),
         Link("databases", "databases", "site_database_port", "replication", tls=True, speaks="mysql"),
     )
 

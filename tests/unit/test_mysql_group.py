@@ -18,7 +18,7 @@ def view(executed: str = "x:1-5", *, source: str = "", open: bool = False, **mor
         executed=parse(executed),
         source=MEMBERS.get(source, ""),
         databases=more.pop("databases", 1),
-        running=bool(source),
+        running=bool(source) and not more.get("error"),
         **more,
     )
 
@@ -121,6 +121,7 @@ def test_a_switchover_names_the_one_that_hands_over():
     assert replication.plan_switchover(MEMBERS, group(), "a") == "a"
     # An interrupted one is taken up again.
     assert replication.plan_switchover(MEMBERS, group(a=view()), "b") == "a"
+    assert replication.plan_switchover(MEMBERS, group(b=view()), "b") == "a"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_switchover_names_the_one_that_hands_over():
     [
         ("d", {}, "'d' is no member"),
         ("b", {"c": None}, "c cannot be asked"),
-        ("b", {"b": view(source="c")}, "b does not replicate from a"),
+        ("b", {"b": view(source="a", error="no way")}, "b does not replicate from a: no way"),
         ("b", {"b": view("x:1-5,y:1", source="a")}, "b has transactions that a does not have: y:1"),
     ],
 )
@@ -217,15 +218,22 @@ def channel(**changes) -> dict:
     ],
 )
 def test_a_member_is_what_it_answers(read_only, channel, answers):
-    assert (
-        tuple(check.judge(path, read_only, channel, 10)[0] for path in ("/source", "/replica", "/readable")) == answers
-    )
+    paths = ("/source", "/replica", "/readable")
+    assert tuple(check.judge(path, read_only, lambda: channel, 10)[0] for path in paths) == answers
+
+
+def test_a_closed_source_says_so_while_its_channel_is_being_changed():
+    def keeps_waiting():
+        pytest.fail("asked for the channel, and would wait until it is changed")
+
+    assert check.judge("/source", True, keeps_waiting, 10) == (False, "closed for writing")
 
 
 def test_a_refusal_says_why():
-    assert check.judge("/source", True, channel(), 10)[1] == "replica of 192.0.2.1"
-    assert check.judge("/replica", True, channel(Seconds_Behind_Source=60), 10)[1] == (
-        "60 s behind its source, more than 10 s"
-    )
+    def why(path, read_only, channel):
+        return check.judge(path, read_only, lambda: channel, 10)[1]
+
+    assert why("/source", False, channel()) == "replica of 192.0.2.1, although it is writable"
+    assert why("/replica", True, channel(Seconds_Behind_Source=60)) == "60 s behind its source, more than 10 s"
     broken = channel(Replica_SQL_Running="No", Last_SQL_Error="duplicate key")
-    assert check.judge("/readable", True, broken, 10)[1] == "Replica_SQL_Running is No: duplicate key"
+    assert why("/readable", True, broken) == "Replica_SQL_Running is No: duplicate key"

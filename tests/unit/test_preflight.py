@@ -43,6 +43,7 @@ SITE = {
     "site_app_port": 8000,
     "site_database_port": 3306,
     "site_database_read_port": 3307,
+    "site_database_check_port": 9200,
     "site_database_name": "guestbook",
     "site_database_user": "guestbook",
     "site_database_password": "a-long-and-random-one",
@@ -190,6 +191,10 @@ BROKEN = {
     "reads and writes on one port": (
         lambda s: s.put("site_database_read_port", 3306),
         "site_database_read_port (on 8 hosts): is 3306, as site_database_port is; the balancers listen on both",
+    ),
+    "the check of the databases on their port": (
+        lambda s: s.put("site_database_check_port", 3306),
+        "site_database_check_port (on 8 hosts): is 3306, as site_database_port is; the databases listen on both",
     ),
     "a way to balance that there is not": (
         lambda s: s.put("site_balance", "random"),

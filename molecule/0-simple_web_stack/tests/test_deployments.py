@@ -6,7 +6,6 @@ FOOBAR_SOAK=1 makes twenty deployments instead of three.
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 
 import pytest
@@ -30,23 +29,6 @@ MARK = {
 
 
 @pytest.fixture
-def source(tmp_path):
-    """A copy of the application that tests change."""
-    return shutil.copytree(PROJECT / "examples/guestbook", tmp_path / "guestbook")
-
-
-@pytest.fixture
-def deploy(playbook, source):
-    """Return a function that deploys the copy as it is now."""
-
-    def run(**variables):
-        wish = {"gunicorn_flask_source": {"type": "directory", "path": str(source)}, **variables}
-        return playbook(PROJECT / "playbooks/deploy.yml", **wish)
-
-    return run
-
-
-@pytest.fixture
 def release(get, url):
     return lambda: get(f"{url}/version").json()["release"]
 
@@ -60,12 +42,12 @@ def restored(playbook):
 
 
 def test_nobody_notices_good_deployments(
-    deploy, source, release, restored, request_loop, get, url, write, docker, groups
+    deploy, application, release, restored, request_loop, get, url, write, docker, groups
 ):
     seconds, releases = [], {release()}
     with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
         for number in range(DEPLOYMENTS):
-            with (source / "guestbook/views.py").open("a") as file:
+            with (application / "guestbook/views.py").open("a") as file:
                 file.write(f"\n# release {number}\n")
             run = deploy()
             assert run.code == 0, run.output
@@ -96,9 +78,9 @@ def test_nobody_notices_a_new_database_password(playbook, restored, request_loop
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_nobody_notices_a_release_that(kind, deploy, source, release, request_loop, get, url):
+def test_nobody_notices_a_release_that(kind, deploy, application, release, request_loop, get, url):
     name, code, said = BROKEN[kind]
-    path = source / name
+    path = application / name
     text = path.read_text()
     assert MARK[name] in text
     path.write_text(text.replace(MARK[name], f"{code}\n{MARK[name]}"))

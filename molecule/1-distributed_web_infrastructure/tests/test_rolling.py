@@ -5,8 +5,8 @@ FOOBAR_SOAK=1 makes ten deployments instead of two.
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 
 import pytest
 from conftest import PROJECT, note_figure
@@ -14,19 +14,6 @@ from conftest import PROJECT, note_figure
 SERVERS = ["foobar-server1", "foobar-server2"]
 FAILOVER = PROJECT / "playbooks/mysql_failover.yml"
 DEPLOYMENTS = 10 if os.environ.get("FOOBAR_SOAK") == "1" else 2
-
-
-@pytest.fixture
-def application(tmp_path):
-    """A copy of the application that tests change."""
-    return shutil.copytree(PROJECT / "examples/guestbook", tmp_path / "guestbook")
-
-
-@pytest.fixture
-def deploy(playbook, application):
-    """Return a function that deploys the copy as it is now."""
-    wish = {"gunicorn_flask_source": {"type": "directory", "path": str(application)}}
-    return lambda *arguments, **more: playbook(PROJECT / "playbooks/deploy.yml", *arguments, **wish, **more)
 
 
 @pytest.fixture
@@ -60,6 +47,30 @@ def test_nobody_notices_rolling_deployments(
     eventually(lambda: write.stored_on_each(docker, SERVERS) == [sorted(write.ids)] * 2)
     again = deploy()
     assert (again.code, again.changed) == (0, 0), again.output
+
+
+@pytest.mark.parametrize(("tier", "service"), [("loadbalancers", "haproxy"), ("webservers", "nginx")])
+def test_nobody_notices_reloads(
+    tier, service, hosts, groups, addresses, site, hammered, write, docker, whole, eventually
+):
+    """With the programs that the roles use, in turn on each host of the tier."""
+    whole()
+    worker = f"pgrep --newest --parent $(systemctl show -P MainPID {service})"
+    workers = {(name, hosts[name].check_output(worker)) for name in groups[tier]}
+    load = {
+        "post": "/api/entries",
+        "body": lambda: json.dumps(write.entry()),
+        "headers": {"Host": site["site_domain"], "Content-Type": "application/json"},
+    }
+    with hammered(f"20 reloads of {service}", addresses["foobar-balancer1"], **load) as hammers:
+        for number in range(20):
+            name = groups[tier][number % len(groups[tier])]
+            workers.add((name, hosts[name].check_output(f"/etc/{service}/reload && {worker}")))
+    assert len(workers) == 20 + len(groups[tier])
+    for hammer in hammers:
+        assert hammer.answered > 50
+        assert not hammer.failed
+    eventually(lambda: write.stored_on_each(docker, SERVERS) == [sorted(write.ids)] * 2)
 
 
 def test_a_bad_release_stops_the_roll_and_the_server_goes_on(
@@ -98,16 +109,19 @@ def test_a_server_that_an_interrupted_roll_left_out_comes_back(hosts, playbook, 
     whole()
 
 
-def test_writing_is_handed_over_without_loss(playbook, source, request_loop, write, docker, whole, eventually):
+def test_writing_is_handed_over_without_loss(playbook, source, request_loop, write, docker, hosts, whole, eventually):
     whole()
     old = source()
     new = next(server for server in SERVERS if server != old)
     with request_loop(write) as writer:
+        # The connections of the application stay with the old worker, which no longer asks who the source is.
+        hosts["foobar-balancer1"].check_output("/etc/haproxy/reload")
         run = playbook(PROJECT / "playbooks/mysql_switchover.yml", mysql_switchover_to=new)
         assert run.code == 0, run.output
         writer.wait_for_answers(50)
     writer.report(f"switchover from {old} to {new}, writing")
     assert source() == new
+    assert writer.longest_gap < 5
     eventually(lambda: set(write.acknowledged) <= set(write.stored_on_each(docker, SERVERS)[0]))
     for stored in write.stored_on_each(docker, SERVERS):
         assert len(stored) == len(set(stored))
@@ -122,7 +136,7 @@ def test_a_restore_into_a_replica_is_refused(playbook, source):
 
 
 def test_a_dead_source_is_replaced_without_loss(
-    playbook, source, request_loop, write, docker, hosts, whole, eventually
+    playbook, source, request_loop, write, docker, hosts, whole, eventually, rejoin
 ):
     whole()
     old = source()
@@ -142,13 +156,7 @@ def test_a_dead_source_is_replaced_without_loss(
     acknowledged = set(write.acknowledged)
     assert acknowledged <= set(write.stored(docker, new))
     hosts[old].check_output("systemctl unmask --runtime --quiet mysql")
-    back = playbook(PROJECT / "playbooks/mysql_rejoin.yml")
-    if back.code != 0:
-        # What it was writing when it was killed, and nobody was told of, is given up by name only.
-        said = " ".join(back.output.split())
-        assert "which the source" in said and f"mysql_rejoin_reseed={old}" in said, back.output
-        back = playbook(PROJECT / "playbooks/mysql_rejoin.yml", mysql_rejoin_reseed=old)
-    assert back.code == 0, back.output
+    rejoin(old)
     eventually(
         lambda: (
             acknowledged

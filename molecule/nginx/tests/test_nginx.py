@@ -312,6 +312,30 @@ def test_port_that_is_taken_is_told_and_the_old_configuration_comes_back(role, g
     assert get(f"{WEB}/page").status_code == 200
 
 
+def test_reloads_lose_no_request(host, get, hammered):
+    """Without a balancer nginx closes kept connections at a reload, without a word before: before 1.27.4 it cannot.
+
+    What a client then sends has not been looked at, so it can send it again, as browsers do. Nobody else notices.
+    """
+
+    def posts() -> int:
+        return get(f"{WEB}/page").json()["asked"].get("POST /reloaded", 0)
+
+    site = {"Host": "www.foobar.com"}
+    worker = "pgrep --newest --parent $(systemctl show -P MainPID nginx)"
+    workers, before = {host.check_output(worker)}, posts()
+    with hammered("20 reloads, without a balancer", "198.18.0.101", post="/reloaded", headers=site) as hammers:
+        for _ in range(20):
+            workers.add(host.check_output(f"/etc/nginx/reload && {worker}"))
+    assert len(workers) == 21
+    closed = ("RemoteDisconnected", "ConnectionResetError", "BrokenPipeError")
+    for hammer in hammers:
+        assert hammer.answered > 50
+        assert len(hammer.failed) <= (20 if hammer.keep else 0)
+        assert [problem for problem in hammer.failed if not problem.startswith(closed)] == []
+    assert posts() - before == sum(hammer.answered for hammer in hammers if hammer.method == "POST")
+
+
 def test_single_address_is_listened_on_though_a_reload_cannot_do_that(role, get):
     run = role("nginx", nginx_listen_addresses=["198.18.0.101"])
     assert run.code == 0, run.output

@@ -14,6 +14,7 @@ import argparse
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,20 +23,25 @@ PATIENCE = 0.8
 Answer = tuple[bool, str]
 
 
-def judge(path: str, read_only: bool, channel: dict | None, max_lag: int) -> Answer:
-    """The answer for one path."""
-    if path == "/source":
-        return is_source(read_only, channel)
-    if path == "/replica":
-        return is_replica(read_only, channel, max_lag)
-    source = is_source(read_only, channel)
-    return source if source[0] else is_replica(read_only, channel, max_lag)
+def judge(path: str, read_only: bool, ask_for_channel: Callable[[], dict | None], max_lag: int) -> Answer:
+    """The answer for one path.
+
+    MySQL keeps whoever asks for its channel waiting while that is changed. In a hand-over that is just when balancers
+    have to hear from the old source that it is closed: that answer does without.
+    """
+    if path == "/source" and read_only:
+        return False, "closed for writing"
+    channel = ask_for_channel()
+    if path == "/source" or (path == "/readable" and not read_only and not channel):
+        return is_source(channel)
+    return is_replica(read_only, channel, max_lag)
 
 
-def is_source(read_only: bool, channel: dict | None) -> Answer:
+def is_source(channel: dict | None) -> Answer:
+    """Of one that is writable: a replica that somebody has made so is still none."""
     if channel:
-        return False, f"replica of {channel['Source_Host']}" + ("" if read_only else ", although it is writable")
-    return (False, "closed for writing") if read_only else (True, "source")
+        return False, f"replica of {channel['Source_Host']}, although it is writable"
+    return True, "source"
 
 
 def is_replica(read_only: bool, channel: dict | None, max_lag: int) -> Answer:
@@ -54,7 +60,7 @@ def is_replica(read_only: bool, channel: dict | None, max_lag: int) -> Answer:
     return True, f"replica of {channel['Source_Host']}, {lag} s behind"
 
 
-def ask() -> tuple[bool, dict | None]:
+def ask(path: str, max_lag: int) -> Answer:
     import pymysql
 
     # No password: MySQL asks the kernel which user this is.
@@ -67,11 +73,14 @@ def ask() -> tuple[bool, dict | None]:
         read_timeout=2 * PATIENCE,
         write_timeout=2 * PATIENCE,
     )
+
+    def first_row(query: str) -> dict | None:
+        cursor.execute(query)
+        return cursor.fetchone()
+
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT @@global.read_only AS read_only")
-        read_only = bool(cursor.fetchone()["read_only"])
-        cursor.execute("SHOW REPLICA STATUS")
-        return read_only, cursor.fetchone()
+        read_only = bool(first_row("SELECT @@global.read_only AS read_only")["read_only"])
+        return judge(path, read_only, lambda: first_row("SHOW REPLICA STATUS"), max_lag)
 
 
 class Server(ThreadingHTTPServer):
@@ -87,12 +96,11 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, path: str) -> Answer:
         try:
-            read_only, channel = self.pool.submit(ask).result(PATIENCE)
+            return self.pool.submit(ask, path, self.max_lag).result(PATIENCE)
         except TimeoutError:
             return False, f"MySQL does not answer within {PATIENCE} s"
         except Exception as problem:
             return False, f"MySQL cannot be asked: {problem}"
-        return judge(path, read_only, channel, self.max_lag)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -45,6 +45,8 @@ HANDOVER = "mysql_replication_handover"
 CLOSED = "mysql_replication_closed"
 # How long a closed source waits for its successor before it opens again.
 LEASE = 10
+# In which balancers ask more than once whether it is open.
+SEEN = 1
 # A source whose writes wait for a replica is closed when it has seen none for so long.
 CUT_OFF = 10
 ENDLESS = 86_400_000
@@ -211,8 +213,8 @@ def plan_switchover(members: dict[str, str], views: dict[str, View | None], to: 
     old = choose_source(members, views)
     if old != to:
         new, source = views[to], views[old]
-        if new.source != members[old] or not new.running:
-            raise Failure(f"{to} does not replicate from {old}: {new.error or 'it is stopped'}; apply the role first")
+        if new.error and not new.running:
+            raise Failure(f"{to} does not replicate from {old}: {new.error}; apply the role first")
         if foreign(new, source):
             raise Failure(f"{to} has transactions that {old} does not have: {show_gtids(foreign(new, source))}")
     return old
@@ -478,16 +480,25 @@ class Server:
             self.ask("ALTER USER %s@%s ATTRIBUTE %s", self.group.user, self.group.network, note)
 
     def kill_clients(self, own: int) -> None:
+        self.kill(
+            "command NOT LIKE 'Binlog Dump%%' AND command <> 'Daemon' AND user <> 'system user' AND id <> %s", own
+        )
+        time.sleep(0.5)
+
+    def send_clients_away(self) -> None:
+        """Pools would go on asking a closed server. Balancers send their connections away, but not those that a worker
+        keeps which was replaced by a reload. Who has a statement under way gets its answer.
+        """
+        self.kill("command = 'Sleep' AND user NOT IN ('root', %s, %s)", self.group.user, CHECK_USER)
+
+    def kill(self, condition: str, *values: object) -> None:
+        """End the connections of this server that meet it, but for this one."""
         import pymysql
 
-        for row in self.ask(
-            "SELECT id AS id FROM information_schema.processlist WHERE id NOT IN (CONNECTION_ID(), %s)"
-            " AND command NOT LIKE 'Binlog Dump%%' AND command <> 'Daemon' AND user <> 'system user'",
-            own,
-        ):
+        query = "SELECT id AS id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND "
+        for row in self.ask(query + condition, *values):
             with contextlib.suppress(pymysql.MySQLError):
                 self.ask("KILL %s", row["id"])
-        time.sleep(0.5)
 
     def is_closed(self) -> bool:
         """Already while SET waits, super_read_only looks as if it were on."""
@@ -662,9 +673,6 @@ class Server:
         """Closed before anything else. What is here and not at the source is never overwritten."""
         group = self.group
         self.stay_closed()
-        # Nothing of its clients waits any more. What it applies would wait for a replica of its own.
-        if self.ask("SELECT @@global.rpl_semi_sync_source_enabled AS active")[0]["active"]:
-            self.act("semi-sync off, as on a replica", "SET GLOBAL rpl_semi_sync_source_enabled = OFF")
         # In this order: the source may go on between the two.
         own = self.view()
         theirs = group.look(source)
@@ -689,7 +697,18 @@ class Server:
             if not self.check:
                 self.number(theirs.epoch)
         self.follow(source)
+        self.end_semi_sync()
         self.heal()
+
+    def end_semi_sync(self) -> None:
+        """What a replica applies would wait for a replica of its own.
+
+        MySQL needs up to a second for it, in which nobody can connect or look at a variable. So this comes when the
+        source has a replica to wait for (the receipt is what is acknowledged) and balancers know that it is none.
+        """
+        if self.ask("SELECT @@global.rpl_semi_sync_source_enabled AS active")[0]["active"]:
+            time.sleep(0 if self.check else SEEN)
+            self.act("semi-sync off, as on a replica", "SET GLOBAL rpl_semi_sync_source_enabled = OFF")
 
     def heal(self) -> None:
         """Started where it is stopped; with fresh relay logs where that is not enough."""
@@ -920,6 +939,9 @@ def watch(server: Server, alone_since: float | None) -> float | None:
     """One look. Returns since when this source has seen nobody."""
     with server.connection:
         own = server.view()
+        if own.source:
+            # Who made it a replica may have been interrupted.
+            server.end_semi_sync()
         if own.source or not joined():
             return None
         if not own.open:
@@ -948,17 +970,22 @@ def all_views(server: Server) -> dict[str, View | None]:
 def switchover(group: Group, to: str, check: bool) -> None:
     with alone(30):
         server = Server(group, check)
-        old = plan_switchover(group.members, all_views(server), to)
+        views = all_views(server)
+        old = plan_switchover(group.members, views, to)
         if old == to:
             say(f"PLAN {to} is the source already; the others replicate from it")
             return None if check else converge_locked(server, False, False)
         others = [name for name in group.members if name not in (old, to)]
         say(f"PLAN {old} is the source, {to} takes over")
+        if views[to].source != group.members[old] or not views[to].running:
+            # An interrupted switchover leaves it so.
+            say(f"PLAN {to} replicates from {old} again")
         say(f"PLAN {to} catches up; {old} is closed for writing; {to} gets the rest and is opened")
         say(f"PLAN {', '.join([old, *others])} replicate from {to}; if {to} is not open in {LEASE} s, {old} is again")
         if check:
             return None
         if group.me == to:
+            server.become_replica(old)
             return take_over(server, old)
         if group.me == old:
             return hand_over(server, to)
@@ -1012,6 +1039,8 @@ def hand_over(server: Server, to: str) -> None:
     server.ask("SELECT GET_LOCK(%s, 2)", CLOSED)
     end = time.monotonic() + LEASE
     while True:
+        # Whoever had a statement under way the last time, too.
+        server.send_clients_away()
         seen = server.group.look(to)
         if seen and seen.open:
             server.become_replica(to)
