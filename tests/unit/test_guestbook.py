@@ -11,12 +11,14 @@ import sys
 import uuid
 from pathlib import Path
 
+import pymysql
 import pytest
+from sqlalchemy.exc import OperationalError
 
 SITE = Path(__file__).parents[2] / "examples" / "guestbook"
 sys.path.insert(0, str(SITE))
 
-from guestbook import create_app  # noqa: E402 - found only after the line above
+from guestbook import create_app, db  # noqa: E402 - found only after the line above
 from guestbook import migrate as migration  # noqa: E402
 
 HELLO = {"author": "Ada", "message": "Hello"}
@@ -281,6 +283,26 @@ def test_health_names_the_database_that_is_away(site, tmp_path):
     answer = client.get("/health")
     assert answer.status_code == 503
     assert answer.json == {"status": "failing", "failed": {"read database": "does not answer"}}
+
+
+def test_pages_can_be_read_while_the_database_for_writing_is_away(site, database, tmp_path):
+    client = site(WRITE_DATABASE_URL=away(tmp_path), READ_DATABASE_URL=database("replica.db"))
+    answer = client.get("/health")
+    assert (answer.status_code, answer.json) == (200, {"status": "reading only"})
+    assert client.get("/").status_code == 200
+    assert client.post("/entries", data=HELLO).status_code == 503
+
+
+def test_a_database_that_refuses_the_application_is_no_health(site, database, monkeypatch):
+    client = site(READ_DATABASE_URL=database("replica.db"))
+
+    def refuse(*_):
+        raise OperationalError(None, None, pymysql.err.OperationalError(1045, "Access denied"))
+
+    monkeypatch.setattr(db, "pending", refuse)
+    answer = client.get("/health")
+    refused = dict.fromkeys(("write database", "read database"), "refuses the application")
+    assert (answer.status_code, answer.json["failed"]) == (503, refused)
 
 
 def test_health_names_missing_migrations(site, database):

@@ -14,6 +14,8 @@ from sqlalchemy.engine import Connection, Engine, RowMapping, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, InternalError, OperationalError, TimeoutError
 
 AWAY = (InterfaceError, InternalError, OperationalError, TimeoutError)
+# Access denied to the server, to the schema, to a table, and no such schema: waiting does not help.
+REFUSALS = (1045, 1044, 1142, 1049)
 MIGRATIONS = Path(__file__).parent / "migrations"
 PATIENCE = 2  # seconds; a web server, a balancer and a person wait behind every query
 
@@ -82,6 +84,11 @@ def tls(name: str, mode: object, ca: object) -> ssl.SSLContext:
         except OSError as error:
             raise RuntimeError(f"{name} names the CA file {ca}, which cannot be used: {error}") from None
     raise RuntimeError(f"{name} has a wrong TLS mode; it must end with ?tls=required or ?tls=verify&ca=/path/to/ca.pem")
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the database answers, but not to this application: its settings are wrong."""
+    return getattr(error, "orig", error).args[:1] in [(number,) for number in REFUSALS]
 
 
 def log_away(error: Exception) -> None:

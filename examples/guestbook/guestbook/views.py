@@ -98,21 +98,30 @@ def add_entry() -> ResponseReturnValue:
 
 @pages.get("/health")
 def health() -> ResponseReturnValue:
-    """Whether this server can do its work: balancers and deployments ask here."""
-    failed = {}
+    """Whether this server can do its work: balancers and deployments ask here.
+
+    While the database for writing is away, pages can still be read. All servers share it, so a balancer that took each
+    of them out would close the whole site.
+    """
+    status, failed = "ok", {}
     for name, engine in databases().by_name().items():
         try:
             with engine.connect() as connection:
                 missing = db.pending(connection)
         except db.AWAY as error:
             db.log_away(error)
-            failed[name] = "does not answer"
+            if db.is_refusal(error):
+                failed[name] = "refuses the application"
+            elif engine is databases().read:
+                failed[name] = "does not answer"
+            else:
+                status = "reading only"
         else:
             if missing:
                 failed[name] = f"migrations are missing: {', '.join(missing)}"
     if failed:
         return jsonify(status="failing", failed=failed), 503
-    return jsonify(status="ok")
+    return jsonify(status=status)
 
 
 @pages.get("/version")

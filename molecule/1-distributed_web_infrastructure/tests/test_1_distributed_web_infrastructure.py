@@ -68,16 +68,20 @@ def test_visitors_do_not_notice_that_a_service_is_stopped(service, server, hosts
     assert loop.longest_gap < 3
 
 
-def test_reads_go_on_without_the_replica(hosts, source, request_loop, get, url, whole):
+@pytest.mark.parametrize("role", ["replica", "source"])
+def test_reads_go_on_while_a_database_is_stopped(role, hosts, source, request_loop, get, url, sign, stored, whole):
     whole()
-    replica = next(server for server in SERVERS if server != source())
+    before = source()
+    server = before if role == "source" else next(server for server in SERVERS if server != before)
     with request_loop(lambda: get(f"{url}/")) as loop:
-        hosts[replica].check_output("systemctl stop mysql")
-        loop.wait_for_answers(100)
-        hosts[replica].check_output("systemctl start mysql")
+        hosts[server].check_output("systemctl stop mysql")
+        loop.wait_for_answers(150)
+        hosts[server].check_output("systemctl start mysql")
         whole()
-    loop.report(f"the replica's MySQL ({replica}) stopped, reading")
+    loop.report(f"MySQL of the {role} ({server}) stopped and started, reading")
     assert loop.longest_gap < 5
+    assert source() == before
+    assert stored(sign("after a database was stopped"))
 
 
 def test_a_reboot_of_a_server_is_survived(docker, request_loop, get, url, whole):

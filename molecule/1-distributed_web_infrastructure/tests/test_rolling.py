@@ -22,8 +22,23 @@ def releases(get, addresses):
     return lambda: {server: get(f"http://{addresses[server]}/version").json()["release"] for server in SERVERS}
 
 
+@pytest.fixture
+def migrations(application, docker, source):
+    """Return a function that says how often the application has been told to migrate."""
+
+    def query(text: str) -> str:
+        return docker("exec", source(), "mysql", "--skip-column-names", "--execute", text, "guestbook")
+
+    query("CREATE TABLE IF NOT EXISTS migrations (at DATETIME(6)); DELETE FROM migrations")
+    path, mark = application / "guestbook/migrate.py", "    with locked(connection):\n"
+    note = '        connection.exec_driver_sql("INSERT INTO migrations VALUES (NOW(6))")\n        connection.commit()\n'
+    assert mark in path.read_text()
+    path.write_text(path.read_text().replace(mark, mark + note))
+    return lambda: int(query("SELECT COUNT(*) FROM migrations"))
+
+
 def test_nobody_notices_rolling_deployments(
-    deploy, application, releases, request_loop, get, url, write, docker, whole, eventually
+    deploy, application, migrations, releases, request_loop, get, url, write, docker, whole, eventually
 ):
     whole()
     seconds, seen = [], {releases()[SERVERS[0]]}
@@ -43,6 +58,7 @@ def test_nobody_notices_rolling_deployments(
     writer.report(f"{DEPLOYMENTS} rolling deployments, writing")
     note_figure(f"rolling deployment over two servers: {min(seconds):.1f} to {max(seconds):.1f} s")
     assert len(seen) == DEPLOYMENTS + 1
+    assert migrations() == DEPLOYMENTS
     assert (reader.failed, writer.failed) == ([], [])
     eventually(lambda: write.stored_on_each(docker, SERVERS) == [sorted(write.ids)] * 2)
     again = deploy()
@@ -136,12 +152,12 @@ def test_a_restore_into_a_replica_is_refused(playbook, source):
 
 
 def test_a_dead_source_is_replaced_without_loss(
-    playbook, source, request_loop, write, docker, hosts, whole, eventually, rejoin
+    playbook, source, request_loop, get, url, write, docker, hosts, whole, eventually, rejoin
 ):
     whole()
     old = source()
     new = next(server for server in SERVERS if server != old)
-    with request_loop(write) as writer:
+    with request_loop(write) as writer, request_loop(lambda: get(f"{url}/")) as reader:
         writer.wait_for_answers(50)
         hosts[old].check_output("systemctl mask --runtime --quiet mysql && systemctl kill --signal=KILL mysql")
         # The policy of the stage lets the source go on without a replica, so only a person can know.
@@ -153,6 +169,8 @@ def test_a_dead_source_is_replaced_without_loss(
         note_figure(f"failover, by hand: {run.seconds:.1f} s")
         writer.wait_for_answers(50)
     writer.report(f"kill -9 of the source's MySQL ({old}) and failover to {new}, writing")
+    reader.report(f"kill -9 of the source's MySQL ({old}) and failover to {new}, reading")
+    assert reader.longest_gap < 5
     acknowledged = set(write.acknowledged)
     assert acknowledged <= set(write.stored(docker, new))
     hosts[old].check_output("systemctl unmask --runtime --quiet mysql")

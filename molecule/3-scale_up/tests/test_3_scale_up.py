@@ -118,6 +118,34 @@ def test_the_site_goes_on_when_a_machine_dies(
     assert len(holders(hosts, groups, site)) == 1
 
 
+def test_deployment_and_rollback_take_each_server_out_at_both_balancers(
+    deploy, application, playbook, groups, addresses, get, url, site, request_loop, write, docker, whole, eventually
+):
+    def live() -> set[str]:
+        places = [f"http://{addresses[name]}:{site['site_app_port']}/version" for name in groups["appservers"]]
+        return {get(place).json()["release"] for place in places}
+
+    whole()
+    before = live()
+    with (application / "guestbook/views.py").open("a") as file:
+        file.write("\n# another release\n")
+    with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
+        for act in (deploy, lambda: playbook(PROJECT / "playbooks/rollback.yml")):
+            seen = live()
+            run = act()
+            assert run.code == 0, run.output
+            drained = run.output.count("(item=foobar-lb1)"), run.output.count("(item=foobar-lb2)")
+            assert min(drained) >= len(groups["appservers"]), run.output
+            assert len(live()) == 1 and live() != seen
+        reader.wait_for_answers(20)
+    reader.report("deployment and rollback, reading")
+    writer.report("deployment and rollback, writing")
+    assert live() == before
+    assert (reader.failed, writer.failed) == ([], [])
+    databases = groups["databases"]
+    eventually(lambda: write.stored_on_each(docker, databases) == [sorted(write.ids)] * len(databases))
+
+
 def test_mistakes_are_reported_together_before_any_host_is_touched(playbook, get, url, site):
     run = playbook(PLAYBOOK, site_vip="198.18.0.21", site_http_port=99999, site_database_password="", nginx_sitez=[])
     assert run.code != 0

@@ -94,6 +94,7 @@ class Writer:
         self.stop = threading.Event()
 
     def __enter__(self) -> Writer:
+        self.stop.clear()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         self.wait_for(20)
@@ -148,6 +149,19 @@ class Writer:
     @property
     def gap(self) -> float:
         return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+
+
+def killed_after(seconds: float, victims: list[str], names: list[str], *command: str) -> None:
+    """Have the program of all those members at work, and kill it on some of them at that moment."""
+    program = "/etc/mysql/mysql_replication/replication.py"
+    running = {name: subprocess.Popen(["docker", "exec", name, program, *command]) for name in names}
+    time.sleep(seconds)
+    for name in victims:
+        # The brackets keep it from finding the shell that it is in.
+        kill = f"pkill --signal KILL --full '[r]eplication.py {command[0]}' || true"
+        subprocess.run(["docker", "exec", name, "sh", "-c", kill], check=True)
+    codes = {name: process.wait(timeout=120) for name, process in running.items()}
+    note_figure(f"{command[0]} killed on {', '.join(victims)} after {seconds:.2f} s; it ended with {codes}")
 
 
 @pytest.fixture
@@ -424,26 +438,15 @@ def test_a_switchover_that_is_killed_loses_nothing_and_is_finished_by_the_next(
     docker, writer, nothing_lost, source, eventually, operate
 ):
     """Killed at any moment, on one member or on all: there is one source again before anybody does anything."""
-    program = "/etc/mysql/mysql_replication/replication.py"
     dice = random.Random(SEED)  # noqa: S311 - moments, not secrets
     note_figure(f"{KILLS} killed switchovers, FOOBAR_SEED={SEED}")
     with writer:
         for _ in range(KILLS):
             old = source()
             new = next(name for name in NAMES if name != old)
-            running = {
-                name: subprocess.Popen(["docker", "exec", name, program, "switchover", f"--to={new}"]) for name in NAMES
-            }
-            victims = dice.choice([[old], [new], NAMES])
-            moment = dice.uniform(0.2, 0.8)
-            time.sleep(moment)
-            for name in victims:
-                # The brackets keep it from finding the shell that it is in.
-                docker("exec", name, "sh", "-c", "pkill --signal KILL --full '[r]eplication.py switchover' || true")
-            codes = {name: process.wait(timeout=120) for name, process in running.items()}
+            killed_after(dice.uniform(0.2, 0.8), dice.choice([[old], [new], NAMES]), NAMES, "switchover", f"--to={new}")
             eventually(source, 60)
             writer.wait_for(20)
-            note_figure(f"killed on {', '.join(victims)} after {moment:.2f} s: {codes}, now {source()} is the source")
             done = operate("switchover", mysql_switchover_to=new)
             assert done.code == 0, done.output
             assert source() == new
@@ -468,6 +471,29 @@ def test_a_failover_after_kill_loses_nothing_and_the_old_source_comes_back(
     nothing_lost(writer, [name for name in NAMES if name != TWO])
     rejoin(TWO)
     eventually(lambda: check(TWO, "replica")[0] == 200)
+    nothing_lost(writer, NAMES)
+
+
+def test_a_failover_that_is_killed_loses_nothing_and_is_finished_by_the_next(
+    docker, writer, nothing_lost, source, eventually, operate, rejoin
+):
+    """On one member that is left or on both. Whoever was promoted stays so."""
+    dice = random.Random(SEED)  # noqa: S311 - moments, not secrets
+    note_figure(f"{KILLS // 4} killed failovers, FOOBAR_SEED={SEED}")
+    for _ in range(KILLS // 4):
+        old = source()
+        left = [name for name in NAMES if name != old]
+        with writer:
+            docker("exec", old, "sh", "-c", "systemctl mask --quiet mysql && systemctl kill --signal=KILL mysql")
+            killed_after(
+                dice.uniform(0.2, 0.8), dice.choice([left[:1], left[1:], left]), left, "failover", f"--fenced={old}"
+            )
+            done = operate("failover")
+            assert done.code == 0, done.output
+            writer.wait_for(20)
+        assert source() != old
+        nothing_lost(writer, left)
+        rejoin(old)
     nothing_lost(writer, NAMES)
 
 
