@@ -220,6 +220,7 @@ def channel(**changes) -> dict:
 def test_a_member_is_what_it_answers(read_only, channel, answers):
     paths = ("/source", "/replica", "/readable")
     assert tuple(check.judge(path, read_only, lambda: channel, 10)[0] for path in paths) == answers
+    assert check.judge("/any", read_only, lambda: channel, 10)[0]
 
 
 def test_a_closed_source_says_so_while_its_channel_is_being_changed():

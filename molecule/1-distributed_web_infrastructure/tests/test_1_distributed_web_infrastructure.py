@@ -84,14 +84,18 @@ def test_reads_go_on_while_a_database_is_stopped(role, hosts, source, request_lo
     assert stored(sign("after a database was stopped"))
 
 
-def test_a_reboot_of_a_server_is_survived(docker, request_loop, get, url, whole):
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_reboot_of_a_server_is_survived(server, docker, source, request_loop, get, url, sign, stored, whole):
     whole()
+    before = source()
     with request_loop(lambda: get(f"{url}/")) as loop:
-        docker("restart", "--time", "20", SERVERS[1])
+        docker("restart", "--time", "20", server)
         whole()
         loop.wait_for_answers(20)
-    loop.report(f"reboot of {SERVERS[1]}, reading")
+    loop.report(f"reboot of {server}, {'the source' if server == before else 'a replica'}, reading")
     assert loop.longest_gap < 5
+    assert source() == before
+    assert stored(sign("after a reboot"))
 
 
 def test_active_passive_is_one_variable(playbook, served_by, whole, hosts, eventually):

@@ -4,6 +4,7 @@
     GET /source     the one that may be written to
     GET /replica    replicates, and is not too far behind
     GET /readable   one of both
+    GET /any        has data, however old. Where all others are gone, that is better than nothing
 
 Every answer is from that moment and takes less than a second, whether MySQL answers or not.
 """
@@ -20,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SOCKET = "/run/mysqld/mysqld.sock"
 PATIENCE = 0.8
+PATHS = ("/source", "/replica", "/readable", "/any")
 Answer = tuple[bool, str]
 
 
@@ -29,6 +31,8 @@ def judge(path: str, read_only: bool, ask_for_channel: Callable[[], dict | None]
     MySQL keeps whoever asks for its channel waiting while that is changed. In a hand-over that is just when balancers
     have to hear from the old source that it is closed: that answer does without.
     """
+    if path == "/any":
+        return True, "may be behind" if read_only else "writable"
     if path == "/source" and read_only:
         return False, "closed for writing"
     channel = ask_for_channel()
@@ -108,8 +112,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        known = path in ("/source", "/replica", "/readable")
-        good, why = self.server.answer(path) if known else (False, "ask for /source, /replica or /readable")
+        known = path in PATHS
+        good, why = self.server.answer(path) if known else (False, f"ask for {' or '.join(PATHS)}")
         body = f"{' '.join(why.split())}\n".encode()
         self.send_response(200 if good else 503 if known else 404)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
