@@ -51,6 +51,7 @@ SEEN = 1
 CUT_OFF = 10
 ENDLESS = 86_400_000
 LOCK_TIMEOUT = 1205
+NO_SUCH_TABLE = 1146
 CHECK_USER = "mysql_replication_check"
 SERVICES = ("mysql_replication_guard.service", "mysql_replication_check.service")
 # What the account may do: send its binary log, say how it is, be cloned from.
@@ -795,7 +796,7 @@ def judge(group: Group) -> None:
         server = Server(group)
     except pymysql.MySQLError:
         return  # There is none yet, or root has to be let in: the role says that later.
-    own = server.view()
+    own = first_view(server)
     if own.databases and not (joined() or own.source or server.has_account() or group.me == next(iter(group.members))):
         names = [str(next(iter(row.values()))) for row in server.ask("SHOW DATABASES")]
         raise Failure(
@@ -803,6 +804,20 @@ def judge(group: Group) -> None:
             f"{', '.join(name for name in names if name not in SYSTEM)}); a replica becomes a copy of its source. "
             f"Save and drop them, or list {group.me} first in mysql_replication_members"
         )
+
+
+def first_view(server: Server) -> View:
+    """At its very first start MySQL answers before its own tables are all there."""
+    import pymysql
+
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return server.view()
+        except pymysql.MySQLError as problem:
+            if problem.args[0] != NO_SUCH_TABLE or time.monotonic() > end:
+                raise
+        time.sleep(0.5)
 
 
 def find_source(server: Server, new: bool, seconds: float) -> str:
