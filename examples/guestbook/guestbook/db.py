@@ -88,7 +88,7 @@ def tls(name: str, mode: object, ca: object) -> ssl.SSLContext:
 
 def is_refusal(error: Exception) -> bool:
     """Whether the database answers, but not to this application: its settings are wrong."""
-    return getattr(error, "orig", error).args[:1] in [(number,) for number in REFUSALS]
+    return next(iter(getattr(error, "orig", error).args), None) in REFUSALS
 
 
 def log_away(error: Exception) -> None:
