@@ -1,4 +1,4 @@
-# Shared by the scripts of this folder: where things are, and how to speak.
+# Sourced by the scripts of this folder: paths, environment, messages.
 # shellcheck shell=bash
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the variable table of role READMEs from their argument_specs: variable_table.py [--check] roles/nginx ..."""
+"""Writes the variable tables of role READMEs and docs/site.md from argument_specs.
+
+variable_table.py [--check] roles/nginx ... docs/site.md
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,12 @@ def rows(options: Mapping[str, Mapping], depth: int = 0) -> Iterator[str]:
         mark = "&nbsp;&nbsp;" * depth + ("&rarr; " if depth else "")
         text = " ".join(plain(sentence) for sentence in sentences)
         yield f"| {mark}`{name}` | {kind_of(option)} | {default_of(option)} | {text} |"
-        yield from rows(option.get("options", {}), depth + 1)
+        # What a playbook fills has the keys of what an operator lists, which stand there.
+        if "_service_" not in name:
+            yield from rows(option.get("options", {}), depth + 1)
 
 
-def table(role: Path) -> str:
+def role_table(role: Path) -> str:
     """The generated block of a role's README, markers included.
 
     Args:
@@ -60,31 +65,48 @@ def table(role: Path) -> str:
     """
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
     head = ["| variable | type | default | what it is |", "|---|---|---|---|"]
-    return "\n".join([BEGIN, *head, *rows(specs["main"]["options"]), END])
+    options = {name: option for entry_point in specs.values() for name, option in entry_point["options"].items()}
+    return "\n".join([BEGIN, *head, *rows(options), END])
 
 
-def renewed(role: Path) -> tuple[str, str]:
-    """The role's README as it is and as it should be.
+def site_table(path: Path) -> str:
+    """The generated block of docs/site.md, markers included: as a role's, with the stages that use a variable.
+
+    Args:
+        path: meta/site.yml.
+    """
+    options = yaml.safe_load(path.read_text())["argument_specs"]["site"]["options"]
+    lines = ["| stages | variable | type | default | what it is |", "|---|---|---|---|---|"]
+    for name, option in options.items():
+        stages = ", ".join(map(str, option["stages"]))
+        lines += [f"| {stages if n == 0 else ''} {row}" for n, row in enumerate(rows({name: option}))]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def renewed(document: Path, table: str) -> tuple[str, str]:
+    """A document as it is and as it should be.
 
     Raises:
-        SystemExit: the README has no pair of markers.
+        SystemExit: the document has no pair of markers.
     """
-    text = (role / "README.md").read_text()
+    text = document.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        sys.exit(f"error: {role / 'README.md'} needs one line {BEGIN} and after it one line {END}")
+        sys.exit(f"error: {document} needs one line {BEGIN} and after it one line {END}")
     start, rest = text.split(BEGIN)
-    return text, start + table(role) + rest.split(END)[1]
+    return text, start + table + rest.split(END)[1]
 
 
 def main(arguments: list[str]) -> int:
     check = "--check" in arguments
     stale = []
-    for role in (Path(argument) for argument in arguments if argument != "--check"):
-        old, new = renewed(role)
+    for place in (Path(argument) for argument in arguments if argument != "--check"):
+        document = place / "README.md" if place.is_dir() else place
+        table = role_table(place) if place.is_dir() else site_table(place.parents[1] / "meta/site.yml")
+        old, new = renewed(document, table)
         if old != new and check:
-            stale.append(str(role / "README.md"))
+            stale.append(str(document))
         elif old != new:
-            (role / "README.md").write_text(new)
+            document.write_text(new)
     if stale:
         print(f"error: stale variable table in {', '.join(stale)}; run: make docs", file=sys.stderr)
     return 1 if stale else 0

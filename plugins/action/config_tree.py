@@ -1,16 +1,26 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The controller's half of config_tree: judge the arguments, render everything, hand it over in one execution."""
+"""The controller's half of config_tree: check the arguments, render everything, hand it over in one execution."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import generate_ansible_template_vars, trust_as_template
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import model
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils import (
+    preloaded,  # noqa: F401
+    specs,
+)
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.typed import typed
 
-MODULE = "foobar.web_infrastructure.config_tree"
+COLLECTION = "foobar.web_infrastructure."
+MODULE = f"{COLLECTION}config_tree"
+#: Where templates find the variables of a role as they were given.
+GIVEN = "__config_tree_given"
 
 
 class ActionModule(ActionBase):
@@ -24,12 +34,21 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         try:
             args = self._checked_arguments()
-            files, contents = self._collect(args, task_vars)
+            variables = typed_variables(task_vars)
+            files, contents = self._collect(args, args["files"], args["root"], variables)
+            model.check_layout((file["path"] for file in files), args["absent"])
+            companions = []
+            for companion in args["companions"]:
+                root = companion["root"]
+                listed, others = self._collect(args, companion["files"], root, variables)
+                model.check_layout((file["path"] for file in listed), [])
+                companions.append({"root": root, "files": listed})
+                contents |= {f"{root}/{path}": content for path, content in others.items()}
             payload = model.pack(contents)
         except model.ConfigTreeError as error:
             raise AnsibleActionFail(f"config_tree: {error}") from error
         module_args = {key: args[key] for key in model.ARGUMENT_SPEC}
-        module_args |= {"files": files, "_contents": payload}
+        module_args |= {"files": files, "companions": companions, "_contents": payload}
         return self._execute_module(module_name=MODULE, module_args=module_args, task_vars=task_vars)
 
     def _checked_arguments(self) -> dict:
@@ -43,25 +62,37 @@ class ActionModule(ActionBase):
             raise model.ConfigTreeError(f"timeout must be at least 1 second, not {args['timeout']}")
         model.check_units(args["units"])
         model.check_entries(args["files"])
+        for companion in args["companions"]:
+            companion["root"] = model.check_root(companion["root"])
+            model.check_entries(companion["files"])
+        model.check_roots([args["root"], *(companion["root"] for companion in args["companions"])])
         return args
 
-    def _collect(self, args: dict, task_vars: dict) -> tuple[list[dict], dict[str, bytes]]:
+    def _collect(self, args: dict, entries: list, root: str, task_vars: dict) -> tuple[list[dict], dict[str, bytes]]:
         """Every entry as plain files: what the module needs to know about each, and the contents apart from that."""
         files: list[dict] = []
         contents: dict[str, bytes] = {}
         default_mode = model.parse_mode(args["mode"], "mode")
-        for entry in args["files"]:
+        for entry in entries:
             attributes = {
                 "owner": entry["owner"] or args["owner"],
                 "group": entry["group"] or args["group"],
                 "mode": f"{model.effective_mode(entry, default_mode):04o}",
                 "secret": entry["secret"],
             }
-            for path, content, mtime in self._contents(entry, args["root"], task_vars):
+            attributes["program"] = self._is_program(entry, attributes["mode"], task_vars)
+            for path, content, mtime in self._contents(entry, root, task_vars):
                 files.append({"path": path, "mtime": mtime, **attributes})
                 contents[path] = content
-        model.check_layout((file["path"] for file in files), args["absent"])
         return files, contents
+
+    def _is_program(self, entry: dict, mode: str, task_vars: dict) -> bool:
+        """Whether a file comes with the role: one that it copies, or a template of something that is executed."""
+        role = task_vars.get("role_path")
+        if not role or (entry["copy"] is None and not int(mode, 8) & 0o111):
+            return False
+        source = self._find("files", entry["copy"]) if entry["copy"] is not None else entry["src"]
+        return source is not None and (entry["copy"] is None or Path(source).is_relative_to(role))
 
     def _contents(self, entry: dict, root: str, task_vars: dict) -> list[tuple[str, bytes, int | None]]:
         if entry["content"] is not None:
@@ -125,6 +156,39 @@ class ActionModule(ActionBase):
             return Path(real).read_bytes()
         finally:
             self._loader.cleanup_tmp_file(real)
+
+
+def typed_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a task, those of the role that it stands in as the types that its argument_specs declare.
+
+    What comes with ``-e`` is text, and nothing that a role does could replace it. Templates stay as lazy as they are.
+    """
+    name = str(variables.get("ansible_role_name") or "")
+    role = name.removeprefix(COLLECTION)
+    if name == role or role not in specs.ROLES:
+        return dict(variables)
+    found = dict(variables)
+    given = {}
+    for name, option in specs.all_options(role).items():
+        if name not in variables:
+            continue
+        if _is_final(variables[name]):
+            found[name] = typed(variables[name], option)
+        else:
+            given[name] = variables[name]
+            found[name] = trust_as_template(f"{{{{ {GIVEN}['{name}'] | {COLLECTION}typed('{name}') }}}}")
+    return found | {GIVEN: given}
+
+
+def _is_final(value: Any) -> bool:
+    """Whether there is no template in a value, so that it can be converted at once."""
+    if isinstance(value, str):
+        return "{" not in value
+    if isinstance(value, list | tuple):
+        return all(map(_is_final, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_final, value.values()))
+    return value is None or isinstance(value, bool | int | float)
 
 
 def _walk(folder: Path, base: Path | None = None, above: tuple[Path, ...] = ()) -> list[Path]:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The controller's half of release: judge the source, give it an id, send it to hosts that lack it."""
+"""The controller's half of release: check the source, give it an id, send it to hosts that lack it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 from ansible import constants
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release as model
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release_fetch as fetching
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils import (
+    preloaded,  # noqa: F401
+    release_fetch,
+)
 
 MODULE = "foobar.web_infrastructure.release"
 
@@ -43,7 +46,7 @@ class ActionModule(ActionBase):
             if source.get("path"):
                 source["path"] = self._loader.path_dwim(source["path"])
             if source["type"] in ("git", "archive"):
-                content = fetching.content_id(source, args["exclude"], self._folder)
+                content = release_fetch.content_id(source, args["exclude"], self._folder)
             else:
                 entries = self._scan(source, args) if source["type"] == "directory" else []
                 content = model.digest(entries)
@@ -55,7 +58,7 @@ class ActionModule(ActionBase):
         if not result.pop("archive_wanted", False):
             return result
         if source["type"] != "directory":
-            source["path"] = str(fetching.fetch(source, self._folder))
+            source["path"] = str(release_fetch.fetch(source, self._folder))
             entries = self._scan(source, args)
             args["_digest"] = model.digest(entries)
         return result if self._task.check_mode else self._build(args, source["path"], entries, task_vars)
@@ -66,7 +69,9 @@ class ActionModule(ActionBase):
         return Path(constants.DEFAULT_LOCAL_TMP, "foobar_release")
 
     def _scan(self, source: Mapping[str, Any], args: Mapping[str, Any]) -> list[model.Entry]:
-        return model.scan(Path(source["path"]), args["exclude"])
+        entries = model.scan(Path(source["path"]), args["exclude"])
+        model.refuse_pointers(Path(source["path"]), entries)
+        return entries
 
     def _build(
         self, args: dict[str, Any], path: str, entries: list[model.Entry], task_vars: Mapping[str, Any]

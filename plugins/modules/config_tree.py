@@ -11,7 +11,7 @@ description:
   - Renders templates on the controller and brings one directory of the target into the wanted state in one remote
     execution.
   - Nothing is written where nothing differs.
-  - Otherwise the next tree is built beside the live one, judged by the product's own check, and exchanged with the live
+  - Otherwise the next tree is built beside the live one, checked by the product itself, and exchanged with the live
     one in a single step, so that no process ever sees half of it. If O(apply) fails, the old tree comes back.
   - Files that an earlier run put there and that are no longer listed are removed. Files of others are left alone, their
     owners, ACLs and extended attributes included.
@@ -80,6 +80,33 @@ options:
         description:
           - Modification time in seconds since 1970, set by the action plugin. A task that sets it is refused.
         type: int
+      program:
+        description:
+          - Whether it is a program of a role, which a diff only names; set by the action plugin. A task that sets it is
+            refused.
+        type: bool
+        default: false
+  companions:
+    description:
+      - Further directories with files that the configuration refers to, as pages of a web server, in the same
+        transaction.
+      - New files are there before O(apply), and those that are no longer listed go when it has succeeded. Where
+        O(check) refuses the configuration or O(apply) fails, these directories are as before.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      root:
+        description:
+          - Directory as O(root). Example V(/srv/www).
+        type: str
+        required: true
+      files:
+        description:
+          - Its files as O(files). O(owner), O(group), O(mode) and O(directory_mode) hold here too.
+        type: list
+        elements: dict
+        required: true
   absent:
     description:
       - Files of others to remove for good, relative to O(root). Example V([sites-enabled/default]).
@@ -108,11 +135,24 @@ options:
     default: "0755"
   check:
     description:
-      - Command that judges the new tree before it becomes live, as a list of words. Example V([nginx, -t]).
+      - Command that checks the new tree before it becomes live, as a list of words. Example V([nginx, -t]).
       - It runs in a mount namespace of its own in which the new tree is found at O(root), read-only.
     type: list
     elements: str
     default: []
+  check_also:
+    description:
+      - When O(check) runs besides where the tree differs. For one that only looks.
+      - V(unchanged) judges the live tree where nothing differs; files of others in it may have spoilt it.
+      - V(check_mode) judges a copy of the new tree in check mode, or says that the product is not installed yet.
+    type: list
+    elements: str
+    choices: [unchanged, check_mode]
+    default: []
+  product:
+    description:
+      - Program that O(check) asks, where that is not its first word. Example V(haproxy).
+    type: str
   apply:
     description:
       - Command that makes the service use the new tree, as a list of words.
@@ -144,10 +184,12 @@ options:
     type: str
 attributes:
   check_mode:
-    description: Predicts the change and its diff without writing anything. Neither O(check) nor O(apply) runs.
+    description:
+      - Predicts the change and its diff without changing anything. O(apply) does not run, O(check) if O(check_also) has
+        V(check_mode).
     support: full
   diff_mode:
-    description: Shows the text files that are not secret.
+    description: Shows the text files that are not secret. Programs of the role are named.
     support: full
   platform:
     description: Linux with C(renameat2) and C(unshare), as root.
@@ -218,6 +260,11 @@ started_units:
   type: list
   elements: str
   sample: [nginx.service]
+companions:
+  description: Each of O(companions) with its C(root), C(changed), C(added), C(changed_files) and C(removed).
+  returned: where there are any
+  type: list
+  elements: dict
 check_output:
   description: Last lines of the output of O(check).
   returned: when it ran
@@ -238,8 +285,9 @@ rollback_output:
 import os  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import config_tree as model  # noqa: E402
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_run  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import host_lock  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree import model  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree.run import Run  # noqa: E402
 
 
 def main() -> None:
@@ -247,6 +295,7 @@ def main() -> None:
         argument_spec=model.ARGUMENT_SPEC
         | {
             "files": model.ARGUMENT_SPEC["files"] | {"options": model.MODULE_ENTRY_SPEC},
+            "companions": model.ARGUMENT_SPEC["companions"] | {"options": model.MODULE_COMPANION_SPEC},
             "_contents": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
@@ -258,10 +307,12 @@ def main() -> None:
     if module.params["_contents"] is None:
         module.fail_json(msg="config_tree works with its action plugin of the same name only, which renders the files")
     try:
-        run = tree_run.Run(module.params, check_mode=module.check_mode, want_diff=module._diff)
+        run = Run(module.params, check_mode=module.check_mode, want_diff=module._diff)
         result = run.execute()
     except model.ConfigTreeError as error:
         module.fail_json(msg=str(error), **error.outputs)
+    except host_lock.HostLockError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{module.params['root']}: {error}")
     for warning in run.warnings:

@@ -11,6 +11,7 @@ version_added: 0.1.0
 description:
   - Looks at the groups, addresses and variables of the whole inventory on the controller and reports everything that
     cannot work, each with the host, group or variable, what is wrong and what is right.
+  - Runs the rules of every role on the values that its variables will have, with those that the play wires.
   - Contacts no host. Run it once, in a play of its own without facts, before all others.
 options:
   stage:
@@ -19,12 +20,6 @@ options:
         Example V(3-scale_up).
     type: str
     required: true
-  roles:
-    description:
-      - Roles that each group gets. The values of their variables are checked against their argument specs.
-      - "Example V({webservers: [nginx]})."
-    type: dict
-    default: {}
 attributes:
   check_mode:
     description: Does the same in check mode.
@@ -44,8 +39,6 @@ EXAMPLES = r"""
     - name: Report every mistake before any host is touched
       foobar.web_infrastructure.preflight:
         stage: 3-scale_up
-        roles:
-          webservers: [nginx]
       run_once: true
 """
 

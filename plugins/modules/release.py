@@ -55,6 +55,19 @@ options:
         description:
           - Directory of the repository or the archive that holds the application. Example V(services/web).
         type: str
+      submodules:
+        description:
+          - Whether the submodules of the repository are fetched, and theirs.
+        type: bool
+        default: true
+      build:
+        description:
+          - Command that finishes the code, as a list of words. Example V([python, -m, web.assets]).
+          - It runs as root in the directory of the application when the requirements are installed, with the programs
+            of the release before those of the host, and before the release counts as complete.
+        type: list
+        elements: str
+        default: []
       requirements:
         description:
           - File in the directory with what pip has to install first. It may be missing if it is the default.
@@ -101,7 +114,15 @@ options:
   user:
     description:
       - User that runs the application. It is only looked at, for RV(user_is_sound).
+      - With O(config), nothing is built where an account, a group, a unit or a directory of this name is there that no
+        earlier run has made.
     type: str
+  units:
+    description:
+      - Further units of the application besides those of O(user). Example V([guestbook-worker.service]).
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Says whether a release would be built.
@@ -170,7 +191,9 @@ live_release:
   type: str
   sample: 4f0c2b9be1d7
 previous_release:
-  description: Name of the release that C(previous) leads to, empty if there is none.
+  description:
+    - Name of the release that C(previous) leads to, which a rollback goes back to. Empty if there is none, as after a
+      rollback.
   returned: always
   type: str
   sample: 0e3a5f21c9d4
@@ -181,6 +204,11 @@ live:
   sample: true
 missing:
   description: Whether the host had no sound release of this id.
+  returned: always
+  type: bool
+  sample: false
+changes:
+  description: The same as C(changed), for tasks that report none.
   returned: always
   type: bool
   sample: false
@@ -197,6 +225,16 @@ user_is_sound:
   returned: always
   type: bool
   sample: true
+group_exists:
+  description: Whether there is a group of the name of O(user).
+  returned: always
+  type: bool
+  sample: true
+first:
+  description: Whether this host has had no finished release yet.
+  returned: always
+  type: bool
+  sample: false
 built:
   description: Whether it was built now.
   returned: always
@@ -204,19 +242,19 @@ built:
   sample: false
 """
 
-import grp  # noqa: E402
 import json  # noqa: E402
-import pwd  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release as model  # noqa: E402
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import release_build as steps  # noqa: E402
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils import tree_swap  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import host_lock  # noqa: E402
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import (  # noqa: E402
+    build,
+    model,
+    ownership,
+)
 
 UNITS = Path("/etc/systemd/system")
-SHADOW = Path("/etc/shadow")
 PRIVATE = {
     "_id": {"type": "str", "required": True},
     "_digest": {"type": "str", "required": True},
@@ -227,10 +265,17 @@ PRIVATE = {
 def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """The wanted release, built if needed and possible without the archive that is only sent on request."""
     root = Path(params["root"])
-    store = steps.Store(root, params["_id"], params["python"])
+    config = Path(params["config"]) if params["config"] else None
+    if params["user"] and config:
+        ownership.refuse_foreign(ownership.names_of(params))
+    store = build.Store(root, params["_id"], params["python"])
     live = store.live()
     previous = store.target("previous")
-    path = store.choose(params["release"]) if params["release"] else store.find()
+    if live == previous:
+        # As earlier versions left it after a rollback.
+        previous = None
+    first = not store.finished() if store.releases.is_dir() else True
+    path = store.choose(params["release"], is_chosen(live, config)) if params["release"] else store.find()
     missing = path is None
     result = {"built": False}
     if path is None:
@@ -243,14 +288,17 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             archive = Path(params["_archive"]) if params["_archive"] else None
             path = store.build(params["source"], archive, params["_digest"], params["gunicorn"])
             result["built"] = True
-    undone = is_undone(path, live, Path(params["config"])) if params["config"] else False
+    undone = is_undone(path, live, config) if config else False
     shown = {"before": f"{live.name if live else 'none'}\n", "after": f"{path.name}\n"}
     headers = {"before_header": f"{root}/current", "after_header": f"{root}/current"}
     # A release that is not live will be: the tasks that follow see to that, or fail.
     return result | {
         "changed": missing or undone or path != live,
+        "changes": missing or undone or path != live,
         "undone": undone,
-        "user_is_sound": is_sound(params["user"]) if params["user"] else False,
+        "user_is_sound": ownership.is_sound(params["user"]) if params["user"] else False,
+        "group_exists": ownership.group_of(params["user"]) is not None if params["user"] else False,
+        "first": first,
         "missing": missing,
         "id": path.name.partition(".")[0],
         "name": path.name,
@@ -262,31 +310,26 @@ def ensure(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     }
 
 
+def is_chosen(live: Path | None, config: Path | None) -> bool:
+    """Whether the live release was not deployed but chosen: a rollback led to it, and there is none before it."""
+    try:
+        deployment = json.loads((config / "deployment.json").read_bytes()) if config else {}
+        return bool(live and deployment["chosen"] and deployment["release"] == live.name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def is_undone(path: Path, live: Path | None, config: Path) -> bool:
     """Whether the release was put in place with this configuration, and its link or a unit's is not as then."""
     try:
         deployment = json.loads((config / "deployment.json").read_bytes())
         if deployment["release"] != path.name:
             return False
-        units = [f"{deployment['name']}.{kind}" for kind in ("socket", "service")]
+        # Earlier versions had two and did not say so.
+        units = deployment.get("units") or [f"{deployment['name']}.{kind}" for kind in ("socket", "service")]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return path != live or any((UNITS / unit).resolve() != (config / unit).resolve() for unit in units)
-
-
-def is_sound(user: str) -> bool:
-    """Whether the account is one that runs a service and nothing else."""
-    try:
-        account = pwd.getpwnam(user)
-        lines = SHADOW.read_text().splitlines()
-    except (KeyError, OSError):
-        return False
-    password = next((line.split(":")[1] for line in lines if line.startswith(f"{user}:")), "")
-    is_member = any(user in group.gr_mem for group in grp.getgrall())
-    is_locked = password.startswith(("!", "*"))
-    return (
-        (account.pw_dir, account.pw_shell) == (f"/var/lib/{user}", "/usr/sbin/nologin") and is_locked and not is_member
-    )
 
 
 def main() -> None:
@@ -295,9 +338,9 @@ def main() -> None:
         if module.check_mode:
             result = ensure(module.params, check_mode=True)
         else:
-            with tree_swap.exclusive(Path(module.params["root"])), steps.umask():
+            with host_lock.exclusive(Path(module.params["root"])), build.umask():
                 result = ensure(module.params, check_mode=False)
-    except (model.ReleaseError, tree_swap.ConfigTreeError) as error:
+    except (model.ReleaseError, host_lock.HostLockError) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         said = f"{error.strerror}: {error.filename}" if error.filename else str(error)

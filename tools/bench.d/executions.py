@@ -36,7 +36,7 @@ class Recorder:
 
 
 def observe(recorder: Recorder) -> None:
-    """Put a clock around the one method through which every command of every action goes."""
+    """Record the time of ``_low_level_execute_command``, which sends every command of every action."""
     original = ActionBase._low_level_execute_command
     module = ActionBase._execute_module
 

@@ -76,6 +76,8 @@ systemctl enable -q --now guestbook.socket guestbook.service
 rm /etc/nginx/sites-enabled/default
 mkdir -p /srv/www
 cp -r $from/guestbook/guestbook/static /srv/www/static
+# The same log as the role writes.
+cp $from/log_format.conf /etc/nginx/conf.d/
 cat > /etc/nginx/sites-enabled/guestbook <<'SITE'
 upstream application {
     server unix:/run/guestbook/guestbook.sock;
@@ -84,6 +86,7 @@ upstream application {
 server {
     listen 80 default_server;
     server_name www.foobar.com;
+    access_log /var/log/nginx/access.log json buffer=64k flush=1s;
     location /static/ {
         root /srv/www;
     }

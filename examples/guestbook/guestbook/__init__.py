@@ -1,10 +1,7 @@
 """The guest book of www.foobar.com: a small Flask site that shows which servers answered."""
 
-import hashlib
 import os
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, json, render_template, request, url_for
@@ -44,14 +41,11 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     for error in db.AWAY:
         app.register_error_handler(error, explain_away)
 
-    @cache
-    def digest(filename: str) -> str:
-        return hashlib.sha256(Path(app.static_folder or "", filename).read_bytes()).hexdigest()[:12]
-
     @app.template_global()
     def asset(filename: str) -> str:
-        """The address of a static file, new whenever its content is: caches may keep it for as long as they like."""
-        return url_for("static", filename=filename, v=digest(filename))
+        """The address of a static file of this release. Caches may keep it; web servers know the release by its id."""
+        release = app.config["RELEASE"]
+        return url_for("static", filename=filename, v=release if release != "development" else None)
 
     return app
 

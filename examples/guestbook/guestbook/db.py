@@ -1,7 +1,6 @@
 """The way to the database: an engine that writes and one that reads, which may be the same."""
 
 import socket
-import ssl
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,31 +58,17 @@ def engine_of(name: str, value: str | None, patience: int = PATIENCE) -> Engine:
         return sa.create_engine(url)
     if url.drivername != "mysql+pymysql":
         raise RuntimeError(f"{name} begins with {url.drivername}://; it must look like {example}")
-    arguments = {"connect_timeout": PATIENCE, "read_timeout": patience, "write_timeout": patience}
-    mode, ca = url.query.get("tls"), url.query.get("ca")
-    if mode is not None:
-        arguments["ssl"] = tls(name, mode, ca)
+    ca = url.query.get("ssl_ca")
+    if ca and not Path(str(ca)).is_file():
+        raise RuntimeError(f"{name} names the CA file {ca}, which is not there")
+    # TLS is in the URL, in the driver's own options.
     return sa.create_engine(
-        url.difference_update_query(["tls", "ca"]),
-        connect_args=arguments,
+        url,
+        connect_args={"connect_timeout": PATIENCE, "read_timeout": patience, "write_timeout": patience},
         pool_pre_ping=True,
         pool_recycle=300,
         pool_timeout=PATIENCE,
     )
-
-
-def tls(name: str, mode: object, ca: object) -> ssl.SSLContext:
-    if mode == "required":
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    if mode == "verify" and isinstance(ca, str):
-        try:
-            return ssl.create_default_context(cafile=ca)
-        except OSError as error:
-            raise RuntimeError(f"{name} names the CA file {ca}, which cannot be used: {error}") from None
-    raise RuntimeError(f"{name} has a wrong TLS mode; it must end with ?tls=required or ?tls=verify&ca=/path/to/ca.pem")
 
 
 def is_refusal(error: Exception) -> bool:

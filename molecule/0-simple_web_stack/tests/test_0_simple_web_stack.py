@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import PROJECT
+from helpers.run import PROJECT
 
 PLAYBOOK = PROJECT / "playbooks/0-simple_web_stack.yml"
 SERVER = "foobar-server1"
@@ -44,8 +44,9 @@ def test_a_forged_client_address_is_dropped(get, url):
 
 @pytest.mark.parametrize("arguments", ["", " --check --diff"])
 def test_the_playbook_as_typed_changes_nothing(runs_without_a_change, arguments):
+    stage = "0-simple_web_stack"
     runs_without_a_change(
-        f"ansible-playbook -i inventories/0-simple_web_stack playbooks/0-simple_web_stack.yml{arguments}"
+        f"ansible-playbook -i inventories/{stage} -i inventories/local playbooks/{stage}.yml{arguments}"
     )
 
 
@@ -59,6 +60,7 @@ def test_no_secret_is_one_clear_error(playbook, get, url):
 
 def test_an_application_that_does_not_import_leaves_the_site_up(playbook, tmp_path, get, url):
     (tmp_path / "broken.py").write_text("import a_module_that_nobody_has\n")
+    (tmp_path / "guestbook/static").mkdir(parents=True)
     source = {"type": "directory", "path": str(tmp_path)}
     before = get(f"{url}/version").json()["release"]
     run = playbook(PLAYBOOK, gunicorn_flask_source=source, gunicorn_flask_wsgi="broken:app")

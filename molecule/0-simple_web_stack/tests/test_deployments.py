@@ -5,14 +5,14 @@ FOOBAR_SOAK=1 makes twenty deployments instead of three.
 
 from __future__ import annotations
 
-import os
 import uuid
 
 import pytest
-from conftest import PROJECT, note_figure
+from helpers.run import PROJECT, SOAK, add_release, note_figure
+from helpers.web import load_page
 
 STAGE = PROJECT / "playbooks/0-simple_web_stack.yml"
-DEPLOYMENTS = 20 if os.environ.get("FOOBAR_SOAK") == "1" else 3
+DEPLOYMENTS = 20 if SOAK else 3
 # What is wrong with a release, the file and the code that make it so, and what the error says.
 BROKEN = {
     "answers 500": ("guestbook/views.py", "@pages.before_request\ndef fail():\n    abort(500)\n", "500"),
@@ -45,16 +45,15 @@ def test_nobody_notices_good_deployments(
     deploy, application, release, restored, request_loop, get, url, write, docker, groups
 ):
     seconds, releases = [], {release()}
-    with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
+    with request_loop(lambda: load_page(get, url)) as reader, request_loop(write) as writer:
         for number in range(DEPLOYMENTS):
-            with (application / "guestbook/views.py").open("a") as file:
-                file.write(f"\n# release {number}\n")
+            add_release(application, f"release {number}")
             run = deploy()
             assert run.code == 0, run.output
             seconds.append(run.seconds)
             releases.add(release())
         reader.wait_for_answers(20)
-    reader.report(f"{DEPLOYMENTS} deployments, reading")
+    reader.report(f"{DEPLOYMENTS} deployments, reading a page and its style sheet")
     writer.report(f"{DEPLOYMENTS} deployments, writing")
     note_figure(f"deployment of changed code: {min(seconds):.1f} to {max(seconds):.1f} s")
     assert len(releases) == DEPLOYMENTS + 1
@@ -63,7 +62,9 @@ def test_nobody_notices_good_deployments(
     assert sorted(write.stored(docker, groups["databases"][0])) == sorted(write.ids)
 
 
-def test_nobody_notices_a_new_database_password(playbook, restored, request_loop, get, url, write, docker, groups):
+def test_nobody_notices_a_new_database_password(
+    playbook, restored, request_loop, get, url, write, docker, root, groups
+):
     with request_loop(lambda: get(f"{url}/")) as reader, request_loop(write) as writer:
         run = playbook(STAGE, site_database_password=f"other-{uuid.uuid4()}")
         assert run.code == 0, run.output
@@ -74,7 +75,7 @@ def test_nobody_notices_a_new_database_password(playbook, restored, request_loop
     assert sorted(write.stored(docker, groups["databases"][0])) == sorted(write.ids)
     # The old one is no longer let in.
     query = "SELECT COUNT(*) FROM mysql.user WHERE user_attributes->>'$.additional_password' IS NOT NULL"
-    assert docker("exec", groups["databases"][0], "mysql", "--skip-column-names", "--execute", query).strip() == "0"
+    assert root(groups["databases"][0], query) == "0"
 
 
 @pytest.mark.parametrize("kind", BROKEN)

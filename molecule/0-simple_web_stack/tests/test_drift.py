@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import PROJECT, note_figure
 from drifts import ROUNDS, Drift
+from helpers.run import PROJECT, note_figure
 
 PLAYBOOK = PROJECT / "playbooks/0-simple_web_stack.yml"
 # What an administrator has added and no role has made is left alone.

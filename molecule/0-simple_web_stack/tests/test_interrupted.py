@@ -1,6 +1,7 @@
 """A run that dies at any moment does no harm, and the next one ends well.
 
-FOOBAR_SOAK=1 kills ten runs instead of two, half of them on bare servers. FOOBAR_SEED repeats the moments of a report.
+FOOBAR_SOAK=1 kills ten runs instead of one, half of them on bare servers, and a first run between any two of its tasks.
+FOOBAR_SEED repeats the moments of a report.
 """
 
 from __future__ import annotations
@@ -8,21 +9,17 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
 
 import pytest
-from conftest import PROJECT, inventory_arguments, note_figure
+from helpers.run import PROJECT, SEED, SOAK, add_release, inventory_arguments, killed_after, last_task, note_figure
 
 PLAYBOOK = PROJECT / "playbooks/0-simple_web_stack.yml"
-LONG = os.environ.get("FOOBAR_SOAK") == "1"
-SEED = os.environ.get("FOOBAR_SEED") or datetime.now(UTC).strftime("%Y-%m-%d")
-KILLS = 10 if LONG else 2
+KILLS = 10 if SOAK else 1
 # Seconds within which there is something to interrupt: on a bare server, and where everything is to be changed.
 COLD, WARM = (1.0, 45.0), (3.0, 16.0)
 # Everything that ssh has started on the host, all of a sudden; the daemon itself stays.
@@ -36,14 +33,11 @@ def server(groups) -> str:
 
 
 @pytest.fixture
-def wish(tmp_path) -> dict:
+def wish(application) -> dict:
     """Variables that change something in each component."""
-    source = tmp_path / "guestbook"
-    shutil.copytree(PROJECT / "examples/guestbook", source)
-    with (source / "guestbook/views.py").open("a") as file:
-        file.write(f"\n# {time.time()}\n")
+    add_release(application, f"{time.time()}")
     return {
-        "gunicorn_flask_source": {"type": "directory", "path": str(source)},
+        "gunicorn_flask_source": {"type": "directory", "path": str(application)},
         "gunicorn_flask_threads": 3,
         "nginx_client_max_body_size": "7m",
         "mysql_replication_max_connections": 150,
@@ -62,11 +56,6 @@ def start(variables: dict) -> subprocess.Popen:
     return subprocess.Popen(
         command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-
-
-def last_task(output: str) -> str:
-    titles = [line for line in output.splitlines() if line.startswith("TASK [")]
-    return titles[-1].strip("* ") if titles else "before the first task"
 
 
 @pytest.fixture
@@ -99,24 +88,11 @@ def interrupt(docker, server, addresses, eventually):
     return kill
 
 
-@pytest.fixture
-def bare(server, docker):
-    """Return a function that replaces the server by a new one with nothing on it."""
-
-    def renew() -> None:
-        docker("rm", "--force", "--volumes", server)
-        command = ["ansible-playbook", *inventory_arguments(), "molecule/shared/create.yml"]
-        environment = {**os.environ, "MOLECULE_PROJECT_DIRECTORY": str(PROJECT)}
-        subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
-
-    return renew
-
-
 def test_a_killed_run_is_followed_by_one_that_ends_well(interrupt, bare, playbook, sign, stored, get, url, wish):
     dice = random.Random(SEED)  # noqa: S311 - moments, not secrets
     note_figure(f"{KILLS} killed runs, FOOBAR_SEED={SEED}")
     for number in range(KILLS):
-        cold = LONG and number % 2 == 0
+        cold = SOAK and number % 2 == 0
         if cold:
             bare()
             entry = None
@@ -135,3 +111,29 @@ def test_a_killed_run_is_followed_by_one_that_ends_well(interrupt, bare, playboo
         assert stored(sign(f"written after the killed run {number}"))
     again = playbook(PLAYBOOK)
     assert (again.code, again.changed) == (0, 0), again.output
+
+
+@pytest.mark.skipif(not SOAK, reason="a bare server for each task: make soak; test_settings.py has a sample")
+def test_a_first_run_killed_between_any_two_tasks_is_finished_by_the_next(
+    bare, typed, playbook, tmp_path, sign, stored
+):
+    command = " ".join(["ansible-playbook", *inventory_arguments(), str(PLAYBOOK)])
+    config = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
+    number, problems = 0, []
+    while True:
+        number += 1
+        bare()
+        killed = typed(command, **config, **killed_after(number, "tasks", tmp_path / "record"))
+        if killed.code != -signal.SIGKILL:
+            break
+        what = f"killed after {number} tasks on a bare server, before {last_task(killed.output)}"
+        note_figure(what)
+        healed = playbook(PLAYBOOK)
+        again = playbook(PLAYBOOK)
+        # All of them are tried, whatever one of them says.
+        if (healed.code, again.code, again.changed) != (0, 0, 0):
+            problems.append(f"{what}\n{healed.output}\n{again.output}")
+    assert killed.code == 0, killed.output
+    assert number > 12
+    assert problems == []
+    assert stored(sign("written after the last killed run"))

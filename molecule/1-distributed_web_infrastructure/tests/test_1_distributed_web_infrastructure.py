@@ -6,7 +6,9 @@ import re
 from collections import Counter
 
 import pytest
-from conftest import PROJECT
+from helpers.load import within
+from helpers.run import PROJECT, note_figure
+from helpers.writer import Growing
 
 PLAYBOOK = PROJECT / "playbooks/1-distributed_web_infrastructure.yml"
 SERVERS = ["foobar-server1", "foobar-server2"]
@@ -23,11 +25,20 @@ def served_by(get, url):
     return count
 
 
-def test_what_stage_0_had_stored_is_in_both_databases(docker, get, url):
+def test_what_stage_0_had_stored_is_in_both_databases(root, get, url):
     query = "SELECT COUNT(*) FROM guestbook.entries WHERE author = 'stage 0'"
     for server in SERVERS:
-        assert docker("exec", server, "mysql", "--skip-column-names", "--execute", query) == "3"
+        assert root(server, query) == "3"
     assert "written before there was a second server" in get(f"{url}/").text
+
+
+def test_the_database_went_on_taking_writes_while_it_got_a_replica(docker, root, eventually):
+    grown = Growing(docker, SERVERS[0])
+    note_figure(f"growing under a writer, degrade: longest gap {grown.gap:.1f} s, {len(grown.acknowledged)} writes")
+    for name in SERVERS:
+        eventually(lambda name=name: not grown.missing(root, name), 10)
+    # One restart, and no wait for a replica that is still to come.
+    assert grown.gap < 30
 
 
 def test_both_servers_answer_in_turn(served_by, whole):
@@ -46,11 +57,21 @@ def test_a_forged_client_address_is_dropped(get, url):
     assert "forged-balancer" not in page
 
 
+def test_cookies_of_a_single_sign_on_pass_all_programs(get, url):
+    """15 kB in one header, as they come: HAProxy, nginx and gunicorn have to take them alike."""
+    cookies = "; ".join(f"session_{number}={'x' * 1000}" for number in range(15))
+    assert len(cookies) > 15000
+    assert get(f"{url}/api/entries", headers={"Cookie": cookies}).status_code == 200
+    assert get(f"{url}/api/entries", headers={"Cookie": cookies * 3}).status_code == 400
+
+
 @pytest.mark.parametrize("arguments", ["", " --check --diff"])
 def test_the_playbook_as_typed_changes_nothing(runs_without_a_change, arguments, whole):
     whole()
     stage = "1-distributed_web_infrastructure"
-    runs_without_a_change(f"ansible-playbook -i inventories/{stage} playbooks/{stage}.yml{arguments}")
+    runs_without_a_change(
+        f"ansible-playbook -i inventories/{stage} -i inventories/local playbooks/{stage}.yml{arguments}"
+    )
 
 
 @pytest.mark.parametrize("service", ["guestbook.socket guestbook.service", "nginx"])
@@ -65,11 +86,13 @@ def test_visitors_do_not_notice_that_a_service_is_stopped(service, server, hosts
         loop.wait_for_answers(20)
     loop.report(f"{service} of {server} stopped")
     # Until its checks have failed, a stopped application answers what nginx makes of that.
-    assert loop.longest_gap < 3
+    assert loop.longest_gap < within(3)
 
 
 @pytest.mark.parametrize("role", ["replica", "source"])
-def test_reads_go_on_while_a_database_is_stopped(role, hosts, source, request_loop, get, url, sign, stored, whole):
+def test_reads_go_on_while_a_database_is_stopped(
+    role, hosts, source, request_loop, get, url, sign, stored, whole, eventually
+):
     whole()
     before = source()
     server = before if role == "source" else next(server for server in SERVERS if server != before)
@@ -79,9 +102,11 @@ def test_reads_go_on_while_a_database_is_stopped(role, hosts, source, request_lo
         hosts[server].check_output("systemctl start mysql")
         whole()
     loop.report(f"MySQL of the {role} ({server}) stopped and started, reading")
-    assert loop.longest_gap < 5
+    assert loop.longest_gap < within(5)
     assert source() == before
-    assert stored(sign("after a database was stopped"))
+    entry = sign("after a database was stopped")
+    # The replica has to find its source again.
+    eventually(lambda: stored(entry))
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -93,7 +118,7 @@ def test_a_reboot_of_a_server_is_survived(server, docker, source, request_loop, 
         whole()
         loop.wait_for_answers(20)
     loop.report(f"reboot of {server}, {'the source' if server == before else 'a replica'}, reading")
-    assert loop.longest_gap < 5
+    assert loop.longest_gap < within(5)
     assert source() == before
     assert stored(sign("after a reboot"))
 

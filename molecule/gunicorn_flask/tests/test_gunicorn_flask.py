@@ -10,10 +10,11 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jinja2
 import pytest
 import requests
 import yaml
-from conftest import note_figure
+from helpers.run import note_figure
 
 A, B = "foobar-app-a", "foobar-app-b"
 APPLICATION = Path(__file__).resolve().parent.parent / "files/app"
@@ -106,29 +107,54 @@ def test_both_applications_answer(version, get, addresses):
     assert (answer.status_code, answer.json()["args"]) == (200, {"x": "1"})
 
 
-def test_the_environment_arrives_as_it_was_written(page):
+def test_environment_values_are_quoted_correctly(page):
     wanted = {"QUOTES": "a \"b\" $c `d` \\e 'f' #g", "LINES": "one\n# two", "NUMBER": "1"}
     assert {name: page(f"/environment/{name}").text for name in wanted} == wanted
 
 
-def test_the_application_has_few_rights(host, page):
+def test_variables_of_the_inventory_join_the_wired_ones_and_replace_those_of_their_name(page):
+    wanted = {"WIRED": "by a playbook", "REPLACED": "by the inventory"}
+    assert {name: page(f"/environment/{name}").text for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", [A, B])
+def test_published_places_are_there(hosts, inventory, addresses, get, name):
+    host, variables = hosts[name], inventory["_meta"]["hostvars"][name]
+    text = (Path(__file__).parents[3] / "roles/gunicorn_flask/vars/published.yml").read_text()
+    text = jinja2.Template(text, undefined=jinja2.StrictUndefined).render(variables)
+    published = yaml.safe_load(text)["gunicorn_flask_published"]
+    assert all(host.service(unit).is_running for unit in published["units"])
+    assert published["listen"] == "0.0.0.0:8000"
+    assert get(f"http://{addresses[name]}:8000{published['health_path']}").status_code == 200
+    file = host.file(published["environment_file"])
+    assert (file.mode, file.group) == (0o640, published["group"])
+    main = host.check_output(f"systemctl show --value --property MainPID {published['log_unit']}")
+    assert host.check_output(f"ps -o user= --pid {main}") == published["user"]
+    assert host.check_output(f"readlink --canonicalize {published['current']}").startswith(published["releases"])
+    assert host.file(published["state_directory"]).user == published["user"]
+    # What it is told already runs.
+    host.check_output(" ".join(published["activate"]))
+
+
+def test_application_runs_sandboxed_as_its_own_user(host, page):
     main = host.check_output("systemctl show --value --property MainPID web.service")
     assert host.check_output(f"ps -o user= --pid {main} --ppid {main}").split() == ["web"] * 3
     assert page("/writable").json() == ["/var/lib/web"]
     file = host.file("/etc/gunicorn/web/environment")
     assert (file.mode, file.user, file.group) == (0o640, "root", "web")
+    assert page("/sandbox").text == "refused"
     exposure = host.check_output("systemd-analyze security web.service | tail -n 1")
     assert float(exposure.split(":")[1].split()[0]) <= 1.7, exposure
 
 
-def test_the_chosen_host_has_migrated_once(host, version):
+def test_migrations_run_once(host, version):
     assert host.file("/var/lib/web/migrations").content_string.split() == [version()["release"]]
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_changed_application_replaces_the_old_one_unnoticed(host, good, deploy, page, version, request_loop):
+def test_deployment_of_changed_code_fails_no_request(host, good, deploy, page, version, request_loop):
     before = version()
     good.edit('"first"', '"second"')
     predicted = deploy("--check", "--diff")
@@ -160,13 +186,14 @@ def test_a_changed_environment_arrives_and_stays_secret(deploy, page, version, r
     visitor.report("restart for a changed environment")
     assert (done.code, visitor.failed) == (0, []), done.output
     assert page("/environment/TOKEN").text == f"{canary}2" and page("/environment/NUMBER").text == ""
+    assert page("/environment/WIRED").text == page("/environment/REPLACED").text == "by a playbook"
     assert canary not in done.output
     after = version()
     assert after["release"] == before["release"] and after["master"] != before["master"]
     assert deploy().changed == 1
 
 
-def test_a_listener_may_move_to_a_socket_that_only_the_web_server_opens(host, deploy, version):
+def test_unix_socket_is_open_to_the_web_servers_group_only(host, deploy, version):
     path = "/run/web/web.sock"
     assert deploy(gunicorn_flask_listen=path).code == 0
     ask = f"curl --silent --max-time 5 --unix-socket {path} http://app/health"
@@ -235,36 +262,96 @@ def test_an_archive_becomes_a_release(good, tmp_path, deploy, version):
 
 
 def test_deploy_and_rollback(good, playbook, version, page, request_loop):
-    source = {"gunicorn_flask_source": {"type": "directory", "path": str(good.path)}}
+    # There is no web server of the stage here, so the application goes on listening on its port.
+    port = {"gunicorn_flask_listen": "0.0.0.0:8000"}
+    source = port | {"gunicorn_flask_source": {"type": "directory", "path": str(good.path)}}
     assert playbook("playbooks/deploy.yml", **source).code == 0
     before = version()
     good.edit('"second"', '"a mistake"')
     predicted = playbook("playbooks/deploy.yml", "--check", **source)
     # Any of its workers answers.
     assert predicted.code == 0 and version() | {"worker": 0} == before | {"worker": 0}, predicted.output
-    assert f"live is {before['release']}, then " in predicted.output and "(to be built)" in predicted.output
+    said = " ".join(predicted.output.split())
+    assert f"live is {before['release']}, then " in said and "(to be built)" in said
+    assert f"a rollback would lead to {before['release']}" in said
     with request_loop(lambda: page("/version")) as visitor:
         done = playbook("playbooks/deploy.yml", **source)
         assert (done.code, version()["edition"]) == (0, "a mistake"), done.output
         note_figure(f"deploy of changed code, requirements unchanged: {done.seconds:.1f} s")
         good.edit('"a mistake"', '"second"')
-        predicted = playbook("playbooks/rollback.yml", "--check")
+        predicted = playbook("playbooks/rollback.yml", "--check", **port)
         assert predicted.code == 0 and version()["edition"] == "a mistake", predicted.output
-        back = playbook("playbooks/rollback.yml")
+        said = " ".join(predicted.output.split())
+        assert f"then back to {before['release']} (is on the host); there is nothing before that to go" in said, said
+        back = playbook("playbooks/rollback.yml", **port)
         assert (back.code, version()["release"]) == (0, before["release"]), back.output
         note_figure(f"rollback: {back.seconds:.1f} s")
     assert not visitor.failed
     # Once more does not bring the mistake back.
-    again = playbook("playbooks/rollback.yml")
+    again = playbook("playbooks/rollback.yml", **port)
     assert (again.code, again.changed, version()["release"]) == (0, 0, before["release"]), again.output
-    unknown = playbook("playbooks/rollback.yml", gunicorn_flask_release="000000000000")
+    said = " ".join(again.output.split())
+    assert f"live is {before['release']}, which stays; there is nothing before that to go back to" in said, said
+    unknown = playbook("playbooks/rollback.yml", gunicorn_flask_release="000000000000", **port)
     assert unknown.code != 0 and "there is no release '000000000000' in /srv/web/releases" in unknown.output
+
+
+# --- files, services and timers ---------------------------------------------------------------------------------------
+
+
+def work(*words: str) -> list[str]:
+    return ["python", "-m", "web.work", *words]
+
+
+def test_files_services_and_timers_are_switched_with_the_release(host, good, deploy, page, version, refused, bad):
+    beside = {
+        "gunicorn_flask_files": [
+            {"path": "conf/web.ini", "content": "colour = Kn4ryBlue", "secret": True, "variable": "WEB_SETTINGS"}
+        ],
+        "gunicorn_flask_services": [{"name": "worker", "command": work("worker", "for ever"), "stop_timeout": 2}],
+        "gunicorn_flask_timers": [{"name": "nightly", "command": work("nightly"), "schedule": "*-*-* 03:00"}],
+    }
+    done = deploy("--diff", **beside)
+    assert done.code == 0 and "Kn4ryBlue" not in done.output, done.output
+    live = version()["release"]
+    assert page("/settings").text == "colour = Kn4ryBlue"
+    place = host.file("/etc/gunicorn/web/files/conf/web.ini")
+    assert (place.mode, place.user, place.group) == (0o640, "root", "web")
+    line = f"{live} colour = Kn4ryBlue"
+    # In its trial, and live.
+    assert host.check_output("cat /var/lib/web/worker").splitlines() == [line] * 2
+    units = ["web-worker.service", "web-nightly.timer"]
+    assert host.check_output(f"systemctl is-active {' '.join(units)}").split() == ["active"] * 2
+    main = host.check_output("systemctl show --value --property MainPID web-worker.service")
+    assert host.check_output(f"ps -o user= --pid {main}") == "web"
+    assert float(host.check_output("systemd-analyze security web-worker.service | tail -n 1").split()[-3]) <= 2
+    host.check_output("systemctl start web-nightly.service")
+    assert host.check_output("cat /var/lib/web/nightly") == line
+    # A bad one changes nothing, its new release neither.
+    bad.edit('"second"', '"a mistake"')
+    for word, said in (
+        ("dies", "ended at once (exit code or signal 1)"),
+        ("deaf", "did not end within 2 s of"),
+    ):
+        services = [beside["gunicorn_flask_services"][0] | {"command": work("worker", word)}]
+        found = " ".join(refused(source=bad, **beside | {"gunicorn_flask_services": services}).split())
+        assert "gunicorn_flask_services, 'worker'" in found and said in found, found
+    assert host.check_output("systemctl show --value --property MainPID web-worker.service") == main
+    # Drift is found, and what is no longer wanted goes.
+    host.check_output("systemctl stop web-worker.service web-nightly.timer")
+    again = deploy(gunicorn_flask_runs_timers=False, **beside)
+    assert again.code == 0, again.output
+    assert host.run(f"systemctl is-active {' '.join(units)}").stdout.split() == ["active", "inactive"]
+    assert deploy(gunicorn_flask_runs_timers=False, **beside).changed == 0
+    assert deploy().code == 0
+    assert host.check_output("systemctl list-units --all --plain --no-legend 'web-*'") == ""
+    assert host.check_output("find /etc/systemd/system -name 'web-*'") == ""
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_sandbox_opens_where_it_is_told_to(host, deploy, page):
+def test_writable_paths_and_unit_lines_loosen_the_sandbox(host, deploy, page):
     done = deploy(gunicorn_flask_writable_paths=["/srv/uploads"], gunicorn_flask_unit_extra=["LimitNOFILE=4321"])
     assert done.code == 0, done.output
     assert page("/writable?also=/srv/uploads").json() == ["/var/lib/web", "/srv/uploads"]
@@ -274,10 +361,34 @@ def test_the_sandbox_opens_where_it_is_told_to(host, deploy, page):
     assert deploy().code == 0 and page("/writable?also=/srv/uploads").json() == ["/var/lib/web"]
 
 
+MAKE = """app = Flask(__name__)
+MADE = []
+
+
+def make(name, price):
+    MADE.append(f"{name} for {price}")
+    return app
+
+
+@app.get("/made")
+def made():
+    return MADE[0]
+"""
+
+
 def test_two_applications_share_a_host(hosts, playbook, get, addresses, tmp_path):
+    # Both find their code by way of what a master looks for once: an editable install, which
+    # a reload does not renew, and a path of gunicorn's, which it does.
+    source = Source(tmp_path / "app")
+    (source.path / "src").mkdir()
+    (source.path / "web").rename(source.path / "src/web")
+    (source.path / "pyproject.toml").write_text('[project]\nname = "web"\nversion = "1"\n')
+    (source.path / "editable.txt").write_text("flask\n-e .\n")
+    source.edit("app = Flask(__name__)", MAKE, "src/web/wsgi.py")
     one = {
-        "gunicorn_flask_source": {"type": "directory", "path": str(APPLICATION)},
-        "gunicorn_flask_wsgi": "web.wsgi:app",
+        "gunicorn_flask_source": {"type": "directory", "path": str(source.path), "requirements": "editable.txt"},
+        "gunicorn_flask_wsgi": 'web.wsgi:make(\'of "one"\', price="$5 \\\\ 100%")',
+        "gunicorn_flask_environment": {"GUNICORN_CMD_ARGS": """--access-logformat '%(h)s "%(r)s" it\\'"'"'s'"""},
     }
     one |= {
         "gunicorn_flask_name": "one",
@@ -288,8 +399,10 @@ def test_two_applications_share_a_host(hosts, playbook, get, addresses, tmp_path
     two = {
         **one,
         "gunicorn_flask_name": "two",
+        "gunicorn_flask_source": {"type": "directory", "path": str(source.path)},
         "gunicorn_flask_listen": "0.0.0.0:8004",
         "gunicorn_flask_version": "23.0.0",
+        "gunicorn_flask_extra_settings": {"pythonpath": "src"},
     }
     role = "foobar.web_infrastructure.gunicorn_flask"
     play = {"hosts": B, "become": True, "gather_facts": False}
@@ -302,11 +415,28 @@ def test_two_applications_share_a_host(hosts, playbook, get, addresses, tmp_path
     assert answers[0]["release"] != answers[1]["release"]
     assert get(f"http://{addresses[B]}:8000/status/200").status_code == 200
     assert playbook(path).changed == 0
-    hosts[B].check_output("systemctl stop one.socket one.service")
-    assert get(f"http://{addresses[B]}:8004/health").text == "well"
+    assert get(f"http://{addresses[B]}:8003/made").text == """of "one" for $5 \\ 100%"""
+    source.edit('"first"', '"changed"', "src/web/wsgi.py")
+    done = playbook(path)
+    assert done.code == 0, done.output
+    answers = [get(f"http://{addresses[B]}:{port}/version").json() for port in (8003, 8004)]
+    for port in (8003, 8004):
+        # Any of its workers may answer.
+        seen = {get(f"http://{addresses[B]}:{port}/version").json()["edition"] for _ in range(12)}
+        assert seen == {"changed"}, port
+    # The first one is renamed; its port is free for the other in the same run.
+    play["roles"] = [{"role": role, "vars": two | {"gunicorn_flask_listen": "0.0.0.0:8003"}}]
+    play["roles"][0]["vars"]["gunicorn_flask_absent"] = [{"name": "one"}]
+    path.write_text(yaml.safe_dump([play]))
+    done = playbook(path)
+    assert done.code == 0, done.output
+    assert get(f"http://{addresses[B]}:8003/version").json()["release"] == answers[1]["release"]
+    left = hosts[B].check_output("ls -d /srv/one /etc/gunicorn/one /var/lib/one /etc/systemd/system/one* 2>&1; true")
+    assert [line for line in left.splitlines() if not line.startswith("ls:")] == ["/var/lib/one"]
+    assert playbook(path).changed == 0
 
 
-# --- mishaps ----------------------------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_request_is_lost_over_restarts(host, page, version, request_loop):
@@ -326,7 +456,7 @@ def test_a_killed_worker_is_replaced(host, version, eventually):
     eventually(lambda: len(host.check_output(f"pgrep --parent {main}").split()) == 2)
 
 
-def test_what_was_stopped_is_started_and_what_was_switched_is_switched_back(host, deploy, version):
+def test_stopped_units_are_started_and_a_manual_switch_is_reverted(host, deploy, version):
     before = version()["release"]
     host.check_output("systemctl disable --now web.socket web.service")
     host.check_output("ln --symbolic --force --no-dereference $(readlink /srv/web/previous) /srv/web/current")
@@ -355,7 +485,7 @@ def test_units_come_back(command, host, deploy, version):
     assert deploy().changed == 0
 
 
-def test_a_release_that_somebody_changed_is_built_again(host, deploy, version):
+def test_manually_changed_release_is_built_again(host, deploy, version):
     before = version()["release"]
     host.check_output("sed -i s/second/tampered/ /srv/web/releases/*/app/web/wsgi.py")
     done = deploy()
@@ -367,12 +497,12 @@ def die(host, run, program: str, eventually) -> None:
     """Begin a run, and kill that program on the host together with what started it, as a power cut would."""
     with ThreadPoolExecutor() as pool:
         died = pool.submit(run)
-        child = eventually(lambda: host.run(f"pgrep --oldest --full '{program}'").stdout.strip())
+        child = eventually(lambda: host.run(f"pgrep --oldest --full '{program}'").stdout.strip(), seconds=60)
         host.run(f"kill -9 $(ps -o ppid= {child}) {child}")
         assert died.result().code != 0, died.result().output
 
 
-def test_a_run_that_died_twice_is_made_up_for(host, good, deploy, version, eventually):
+def test_run_after_two_killed_runs_completes_the_deployment(host, good, deploy, version, eventually):
     good.edit('"second"', '"third"')
     good.edit("app = Flask", "time.sleep(1)\napp = Flask")
     # With the same requirements there is nothing to install.
@@ -430,6 +560,22 @@ def test_an_archive_that_is_not_what_it_should_be_is_refused(refused, good, tmp_
     assert releases(host) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("games", "this host has an account 'games' that no deployment has made"),
+        ("apt", "/var/lib/apt is there, belongs to root and was made by no deployment"),
+    ],
+)
+def test_what_is_somebody_elses_is_refused_and_stays(name, said, refused, host):
+    def state() -> str:
+        return host.check_output(f"getent passwd games; ls -ld /var/lib/apt; ls /srv /etc/gunicorn | grep {name}; true")
+
+    before = state()
+    assert said in " ".join(refused(gunicorn_flask_name=name, gunicorn_flask_listen="0.0.0.0:8009").split())
+    assert state() == before
+
+
 def test_a_requirement_that_does_not_exist_is_refused(refused):
     said = refused(gunicorn_flask_source={"type": "pypi", "requirement": "flask==999"})
     assert "pip cannot install flask==999" in said and "No matching distribution found" in said
@@ -447,7 +593,7 @@ def test_an_unknown_setting_is_refused(refused):
     assert "has no setting max_request" in said
 
 
-def test_an_address_of_somebody_else_is_refused(refused):
+def test_address_of_another_host_is_refused(refused):
     said = refused(gunicorn_flask_listen="192.0.2.1:8000")
     assert "gunicorn_flask_listen: systemd cannot listen on 192.0.2.1:8000" in said
     assert "Cannot assign requested address" in said
@@ -456,6 +602,17 @@ def test_an_address_of_somebody_else_is_refused(refused):
 def test_code_that_cannot_be_imported_is_refused(refused, bad):
     bad.edit("from flask", "import nothing_of_that_name\nfrom flask")
     assert "No module named 'nothing_of_that_name'" in refused(source=bad)
+
+
+def test_a_death_by_a_signal_is_named_with_what_to_loosen(refused, bad):
+    bad.edit("app = Flask", "os.kill(os.getpid(), 31)\napp = Flask")
+    said = " ".join(refused(source=bad).split())
+    assert "it was killed by SIGSYS" in said and "gunicorn_flask_unit_extra with SystemCallFilter=" in said
+
+
+def test_requirement_of_the_host_that_fails_is_refused(refused):
+    said = refused(gunicorn_flask_requires=["/bin/true", "/bin/sh -c 'echo no licence; exit 3'"])
+    assert "required, and fails: /bin/sh -c 'echo no licence; exit 3': no licence" in said
 
 
 def test_a_migration_that_fails_is_refused(refused, bad):
@@ -483,7 +640,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_visitors_never_meet_a_release_that(kind, refused, bad, page, request_loop):
+def test_no_request_reaches_a_release_that(kind, refused, bad, page, request_loop):
     bad.edit("import time\n", "import sys\nimport threading\nimport time\n")
     bad.edit("import Flask,", "import Flask, redirect,")
     bad.edit(*BROKEN[kind])
@@ -495,14 +652,14 @@ def test_visitors_never_meet_a_release_that(kind, refused, bad, page, request_lo
     assert not visitor.failed
 
 
-def test_what_only_fails_after_the_switch_is_taken_back(refused, bad):
+def test_failure_after_the_switch_is_rolled_back(refused, bad):
     bad.edit('return "well"', "return 'well' if 'GUNICORN_CMD_ARGS' in os.environ else 1 / 0")
     said = refused(source=bad)
     assert "GET /health on 0.0.0.0:8000 answered 500" in said and "ZeroDivisionError" in said
     assert "the old one is back in place and applied" in said
 
 
-def test_a_full_disk_is_survived(host, good, deploy, bad, get, addresses, request_loop):
+def test_full_disk_fails_no_request(host, good, deploy, bad, get, addresses, request_loop):
     tiny = {"gunicorn_flask_name": "tiny", "gunicorn_flask_listen": "0.0.0.0:8002", "gunicorn_flask_migrate": []}
     host.check_output("mkdir -p /srv/tiny && mount -t tmpfs -o size=100m tmpfs /srv/tiny")
     try:
@@ -527,16 +684,22 @@ def test_a_full_disk_is_survived(host, good, deploy, bad, get, addresses, reques
 
 def test_a_first_release_that_does_not_answer_leaves_nothing_running(deploy, bad, host, get, addresses):
     bad.edit('return "well"', "raise RuntimeError('out of order')")
+    # What an account left that is gone, or what was restored from another machine.
+    state = "/var/lib/fresh"
+    host.check_output(f"mkdir {state} && touch {state}/of_old && ln -s /etc/passwd {state}/link")
+    host.check_output(f"chown --recursive --no-dereference 64999:64999 {state}")
     fresh = {"gunicorn_flask_name": "fresh", "gunicorn_flask_listen": "0.0.0.0:8001", "gunicorn_flask_migrate": []}
     done = deploy(source=bad, **fresh)
     assert done.code != 0 and "GET /health on 0.0.0.0:8001 answered 500" in done.output
     with pytest.raises(requests.ConnectionError):
         get(f"http://{addresses[A]}:8001/health")
     assert host.check_output("systemctl list-units --all --plain --no-legend 'fresh.*'") == ""
+    owners = host.check_output(f"stat --format %U {state} {state}/of_old {state}/link /etc/passwd").split()
+    assert owners == ["fresh"] * 3 + ["root"]
     assert not host.file("/etc/gunicorn/fresh").exists and not host.file("/srv/fresh/current").exists
 
 
-def test_after_all_mistakes_two_good_runs_at_once_bring_the_next_edition(deploy, good, host, version):
+def test_two_runs_at_once_deploy_the_next_edition(deploy, good, host, version):
     good.edit('"third"', '"last"')
     good.edit("time.sleep(1)\napp = Flask", "app = Flask")
     with ThreadPoolExecutor() as pool:

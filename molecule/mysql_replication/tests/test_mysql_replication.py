@@ -8,9 +8,13 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROLE = "mysql_replication"
 NAME = "foobar-mysql1"
+PUBLISHED = yaml.safe_load((Path(__file__).parents[3] / "roles/mysql_replication/vars/published.yml").read_text())[
+    "mysql_replication_published"
+]
 RIGHTS = {"guestbook.*": ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "DROP", "INDEX", "REFERENCES"]}
 
 
@@ -89,6 +93,10 @@ def fails(role, starts, login, password, row):
     return run
 
 
+# A comment, an escape and quotes for whoever reads it carelessly.
+NOTE = r"SET @note = 'a#b\t'"
+
+
 def user(password: str, **changes) -> list[dict]:
     return [{"name": "guestbook", "host": "198.18.0.0/24", "password": password, "privileges": RIGHTS} | changes]
 
@@ -143,6 +151,59 @@ def test_the_server_runs_with_what_was_asked(root, host):
     assert {name: values[name] for name in wanted} == wanted
     assert int(values["server_id"]) > 1
     assert host.service("mysql").is_enabled
+
+
+def test_published_names_exist_on_the_host(host):
+    assert host.file(PUBLISHED["socket"]).is_socket
+    assert host.service(PUBLISHED["units"]["server"]).is_running
+    assert host.run(f"{PUBLISHED['program']} --help").rc == 0
+    assert host.file(PUBLISHED["configuration"]).is_directory
+    assert host.file(PUBLISHED["logs"]["error"]).group == PUBLISHED["logs"]["group"]
+    assert host.run(f"journalctl --identifier={PUBLISHED['journal']} | grep 'restarted for'").rc == 0
+    place = PUBLISHED["certificate"]
+    for name in ("certificate", "key", "authority"):
+        file = host.file(f"{place['directory']}/{place[name]}")
+        assert (file.user, file.group) == (place["owner"], place["group"])
+    assert oct(host.file(f"{place['directory']}/{place['key']}").mode) == f"0o{int(place['key_mode'])}"
+    assert host.run(place["reload"]).rc == 0
+
+
+def test_an_entry_of_the_operator_is_added_to_the_wired_ones(role, root, password):
+    wired = {
+        "mysql_replication_service_databases": [{"name": "wired"}],
+        "mysql_replication_service_users": [
+            {"name": "wired", "password": password, "privileges": {"wired.*": ["SELECT"]}},
+            *user("not this one"),
+        ],
+    }
+    done = role(ROLE, **wired)
+    assert done.code == 0, done.output
+    assert root("SHOW DATABASES LIKE 'wired'; SHOW DATABASES LIKE 'guestbook'").split() == ["wired", "guestbook"]
+    assert root("SELECT host FROM mysql.user WHERE user = 'wired'") == "localhost"
+    again = role(ROLE, **wired)
+    assert (again.code, again.changed) == (0, 0), again.output
+    root("DROP USER wired@localhost; DROP DATABASE wired")
+
+
+def test_names_and_options_mean_what_they_say(role, root, login, password):
+    root("CREATE DATABASE webxshop; CREATE TABLE webxshop.entries (id INT)")
+    wish = {
+        "mysql_replication_service_databases": [{"name": "web_shop"}],
+        "mysql_replication_service_users": user(password, name="web", privileges={"web_shop.*": ["SELECT", "CREATE"]}),
+        "mysql_replication_options": {"init_connect": NOTE},
+    }
+    done = role(ROLE, **wish)
+    assert done.code == 0, done.output
+    assert login("CREATE TABLE web_shop.entries (id INT)", "web", password).rc == 0
+    refused = login("SELECT * FROM webxshop.entries", "web", password)
+    assert refused.rc != 0 and "denied" in refused.stderr
+    assert root("SELECT HEX(@@init_connect)") == NOTE.encode().hex().upper()
+    again = role(ROLE, **wish)
+    assert (again.code, again.changed) == (0, 0), again.output
+    root("DROP USER web@'198.18.0.0/24'; DROP DATABASE web_shop; DROP DATABASE webxshop")
+    # Without the option, for the tests that follow.
+    back = role(ROLE)
+    assert (back.code, back.changed) == (0, 1), back.output
 
 
 # --- what mistakes lead to

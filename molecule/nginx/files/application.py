@@ -4,6 +4,7 @@
 /stream sends two events, /socket becomes a WebSocket that returns what it gets.
 What is below /cached/ is answered in the way its query asks for, such as control=max-age%3D5&status=500&wait=0.5
 A POST to /fails and /works decides whether everything below /cached/ is answered with 503.
+A POST to /alike/stored adds its body to a file that outlives the application.
 """
 
 import base64
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 
 asked = collections.Counter()
 state = {"fails": False, "text": "first"}
@@ -36,7 +38,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path.startswith("/cached/"):
             self.cached(dict(urllib.parse.parse_qsl(query)))
         else:
-            if path.startswith("/impatient/"):
+            if self.command == "POST" and path == "/alike/stored":
+                with Path("/var/lib/application-stored").open("ab") as file:
+                    file.write(body + b"\n")
+            if "/impatient/" in path:
                 time.sleep(1)
             if path in ("/fails", "/works"):
                 state["fails"] = path == "/fails"

@@ -13,7 +13,7 @@ def host(hosts):
     return hosts["foobar-nginx1"]
 
 
-def test_every_contradiction_of_limits_and_locations_is_told(role, get):
+def test_every_contradiction_of_limits_and_locations_is_reported(role, get):
     location = {"path": "/", "upstream": "application"}
     locations = [
         {**location, "cache": {"valid": "500ms", "wait": "briefly", "cookies": ["a=b"]}, "events": True},
@@ -57,7 +57,7 @@ def test_every_contradiction_of_limits_and_locations_is_told(role, get):
     assert get(f"{WEB}/page").status_code == 200
 
 
-def test_page_of_maintenance_that_is_not_there_is_told(role):
+def test_missing_maintenance_page_is_reported(role):
     run = role("nginx", nginx_maintenance_page="files/missing.html")
     assert (run.code, run.changed) == (2, 0)
     assert "'files/missing.html' is not to be found" in " ".join(run.output.split())

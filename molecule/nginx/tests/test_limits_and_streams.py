@@ -15,7 +15,7 @@ BALANCED = "http://[fd5a:f00b:a5::101]"
 SITE = {"Host": "www.foobar.com"}
 
 
-def test_who_asks_too_often_gets_429_and_nobody_else(get):
+def test_rate_limit_answers_429_to_that_client_only(get):
     def statuses(client: str, number: int) -> list[int]:
         # Behind the balancer, so that the client's own address is what counts, not the balancer's.
         headers = {"X-Forwarded-For": client}
@@ -28,7 +28,7 @@ def test_who_asks_too_often_gets_429_and_nobody_else(get):
     assert get(f"{BALANCED}/page", headers={"X-Forwarded-For": eager}).status_code == 200
 
 
-def test_who_has_too_many_requests_under_way_gets_429():
+def test_connection_limit_answers_429():
     def status(client: int) -> int:
         headers = {**SITE, "X-Forwarded-For": f"2001:db8::{client}"}
         return requests.get(f"{BALANCED}/impatient/", headers=headers, timeout=5).status_code
@@ -38,7 +38,7 @@ def test_who_has_too_many_requests_under_way_gets_429():
         assert set(visitors.map(status, range(2, 10))) == {504}
 
 
-def test_upstream_that_is_silent_too_long_is_given_up(get):
+def test_read_timeout_of_the_upstream_gives_504(get):
     assert get(f"{WEB}/impatient/").status_code == 504
 
 
@@ -81,7 +81,7 @@ def exchange(connection: socket.socket, kind: int, text: bytes) -> bytes:
     return answer[2:]
 
 
-def test_websocket_talks_both_ways():
+def test_websocket_passes_frames_both_ways():
     connection, header, accept = handshake("/socket")
     with connection:
         assert header.startswith(b"HTTP/1.1 101")

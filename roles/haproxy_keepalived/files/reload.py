@@ -21,17 +21,17 @@ NAMES, ADDRESS, PORT, USE_SSL = slice(1, 4, 2), 4, 18, 20
 
 
 class Master(NamedTuple):
-    """What the master process tells: how often it reloaded, how many of the last attempts failed, and its worker."""
+    """What the master process reports: how often it reloaded, how many of the last attempts failed, and its worker."""
 
     reloads: int
     failed: int
     worker: int | None
 
 
-def look() -> Master | None:
+def read_master() -> Master | None:
     """Ask the master process. None if none answers."""
     try:
-        listing = runtime.ask("show proc")
+        listing = runtime.send("show proc")
     except OSError:
         return None
     found = re.search(r"master\s+(\d+)\s+\[failed: (\d+)\]", listing)
@@ -39,10 +39,10 @@ def look() -> Master | None:
     return Master(int(found[1]), int(found[2]), present[0] if present else None) if found else None
 
 
-def answers(worker: int | None) -> bool:
+def is_ready(worker: int | None) -> bool:
     """Whether a worker is ready: the newer masters tell of one that still reads its configuration."""
     try:
-        return worker is not None and "Pid:" in runtime.ask(f"@!{worker} show info")
+        return worker is not None and "Pid:" in runtime.send(f"@!{worker} show info")
     except OSError:
         return False
 
@@ -61,7 +61,7 @@ def find_ports(config: str) -> dict[tuple[str, ...], str]:
     return ports
 
 
-def translate(states: str, ports: dict[tuple[str, ...], str]) -> str:
+def translate_states(states: str, ports: dict[tuple[str, ...], str]) -> str:
     """Return what of `show servers state` holds for the servers of a new configuration."""
     version, *lines = states.strip().splitlines() or [""]
     kept = [version]
@@ -74,32 +74,32 @@ def translate(states: str, ports: dict[tuple[str, ...], str]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def keep_states(before: Master | None) -> None:
-    """Write down how the servers are. Without a worker that tells, the next process starts with what it finds."""
+def save_states(before: Master | None) -> None:
+    """Save the states of the servers. Without a worker that reports them, all are up for the next process."""
     STATES.unlink(missing_ok=True)
     if before is None or before.worker is None:
         return
     try:
-        states = runtime.ask(f"@!{before.worker} show servers state")
+        states = runtime.send(f"@!{before.worker} show servers state")
     except OSError:
         return
     if states.startswith("1\n"):
         new = STATES.with_suffix(".new")
-        new.write_text(translate(states, find_ports(CONFIG.read_text())))
+        new.write_text(translate_states(states, find_ports(CONFIG.read_text())))
         new.replace(STATES)
 
 
-def taken(before: Master | None) -> bool:
+def reload_service(before: Master | None) -> bool:
     """Whether HAProxy started, or runs with the new configuration if it ran before."""
     if subprocess.run(["systemctl", "reload-or-restart", "haproxy"]).returncode != 0:
         return False
     end = time.monotonic() + 30
     while before and time.monotonic() < end:
-        now = look()
+        now = read_master()
         if now and now.reloads != before.reloads:
             if now.failed:
                 return False
-            if now.worker != before.worker and answers(now.worker):
+            if now.worker != before.worker and is_ready(now.worker):
                 return True
         time.sleep(0.05)
     return before is None
@@ -109,10 +109,10 @@ def main() -> None:
     start = time.time()
     subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
     with runtime.locked():
-        before = look()
+        before = read_master()
         try:
-            keep_states(before)
-            done = taken(before)
+            save_states(before)
+            done = reload_service(before)
         finally:
             # What holds now would be wrong for a process that starts later.
             STATES.unlink(missing_ok=True)

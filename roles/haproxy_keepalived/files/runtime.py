@@ -16,7 +16,7 @@ MASTER = "/run/haproxy-master.sock"
 LOCK = Path("/run/haproxy-servers.lock")
 
 
-def ask(command: str) -> str:
+def send(command: str) -> str:
     """Send one command to the master process. OSError if none answers."""
     with socket.socket(socket.AF_UNIX) as master:
         master.settimeout(5)

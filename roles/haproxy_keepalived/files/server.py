@@ -4,21 +4,24 @@
 /etc/haproxy/server drain BACKEND/SERVER --timeout 30   no new requests; waits until its sessions have ended;
                                          --keep 1       fails, and does nothing, unless so many others are up
 /etc/haproxy/server ready BACKEND/SERVER --timeout 30   new requests again; waits until it is up, fails if it is not
+/etc/haproxy/server available BACKEND --timeout 10      waits until one of its servers is up, or says why none is
 /etc/haproxy/server status                              how all servers are
 
-It only says what shall be, and then looks: it can be killed at any time, and repeated.
+With --json, drain and ready print one object for programs: {"changed": true, "done": "web/web1: drained after 0.2 s"}.
+It sets a state and then waits for it, so it can be killed at any time, and repeated.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import runtime
 
-PAUSE = 0.1
-MOMENT = 3
+POLL_INTERVAL_S = 0.1
+RETRY_S = 3
 # Field of a line of `show servers state`, and its bits for a drain, asked for or from a weight of 0.
 ADMIN, DRAINED = 6, 0x08 | 0x10
 SERVERS = "show stat -1 4 -1"
@@ -26,6 +29,14 @@ SERVERS = "show stat -1 4 -1"
 
 class Failure(Exception):
     """One sentence for whoever called."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done, in words, and whether the server is in another state than before."""
+
+    changed: bool
+    done: str
 
 
 @dataclass(frozen=True)
@@ -37,24 +48,24 @@ class View:
     replaced: list[int]
 
 
-def ask_servers(worker: int) -> dict[str, dict[str, str]]:
-    return runtime.parse_stat(runtime.ask(f"@!{worker} {SERVERS}"))
+def read_servers(worker: int) -> dict[str, dict[str, str]]:
+    return runtime.parse_stat(runtime.send(f"@!{worker} {SERVERS}"))
 
 
-def look() -> View:
-    """Look, and again for a moment: while HAProxy reloads, there may be nobody to answer."""
-    end = time.monotonic() + MOMENT
+def read_view() -> View:
+    """Read the states of all servers, for RETRY_S if nobody answers, as happens while HAProxy reloads."""
+    end = time.monotonic() + RETRY_S
     while True:
-        present, replaced = runtime.find_workers(runtime.ask("show proc"))
-        servers = ask_servers(present[0]) if present else {}
+        present, replaced = runtime.find_workers(runtime.send("show proc"))
+        servers = read_servers(present[0]) if present else {}
         if servers:
             return View(present[0], servers, replaced)
         if time.monotonic() > end:
             raise Failure("HAProxy tells of no servers; has its configuration any?")
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL_S)
 
 
-def find(servers: dict[str, dict[str, str]], name: str) -> dict[str, str]:
+def find_server(servers: dict[str, dict[str, str]], name: str) -> dict[str, str]:
     """Return what is known of one server."""
     if name in servers:
         return servers[name]
@@ -78,12 +89,12 @@ def count_others(servers: dict[str, dict[str, str]], name: str) -> int:
 def set_state(name: str, state: str, keep: int = 0) -> None:
     """Set the state in every worker: clients of a replaced one may send one more request through it."""
     with runtime.locked():
-        view = look()
-        find(view.servers, name)
+        view = read_view()
+        find_server(view.servers, name)
         if (others := count_others(view.servers, name)) < keep:
             raise Failure(f"{name}: stays as it is; {others} other servers are up, and {keep} have to be")
         for worker in [view.worker, *view.replaced]:
-            answer = runtime.ask(f"@!{worker} set server {name} state {state}").strip()
+            answer = runtime.send(f"@!{worker} set server {name} state {state}").strip()
             # A replaced worker may not know the server.
             if answer and worker == view.worker:
                 raise Failure(f"{name}: HAProxy refuses: {answer}")
@@ -91,19 +102,26 @@ def set_state(name: str, state: str, keep: int = 0) -> None:
 
 def count_sessions(name: str) -> int:
     """Count what a server has under way, replaced workers included."""
-    view = look()
-    rows = [find(view.servers, name), *(ask_servers(worker).get(name, {}) for worker in view.replaced)]
+    view = read_view()
+    rows = [find_server(view.servers, name), *(read_servers(worker).get(name, {}) for worker in view.replaced)]
     return sum(int(row.get(field) or 0) for row in rows for field in ("scur", "qcur"))
 
 
-def drain(name: str, timeout: float, keep: int = 0) -> str:
-    """Take a server out. Sessions that do not end in time are not ended, but told."""
+def is_drained(name: str) -> bool:
+    """Whether the present worker has drained a server."""
+    return name in find_drained(runtime.send(f"@!{read_view().worker} show servers state"))
+
+
+def drain(name: str, timeout: float, keep: int = 0) -> Outcome:
+    """Take a server out. Sessions that do not end in time are counted in the answer and go on."""
     start = time.monotonic()
+    before = is_drained(name)
     set_state(name, "drain", keep)
     while (left := count_sessions(name)) and time.monotonic() - start < timeout:
-        time.sleep(PAUSE)
+        time.sleep(POLL_INTERVAL_S)
     seconds = f"after {time.monotonic() - start:.1f} s"
-    return f"{name}: drained, {left} sessions left {seconds}" if left else f"{name}: drained {seconds}"
+    said = f"{name}: drained, {left} sessions left {seconds}" if left else f"{name}: drained {seconds}"
+    return Outcome(not before, said)
 
 
 def describe(row: dict[str, str]) -> str:
@@ -113,17 +131,33 @@ def describe(row: dict[str, str]) -> str:
     return f"{row['status']} ({check})" if check else row["status"]
 
 
-def ready(name: str, timeout: float) -> str:
+def ready(name: str, timeout: float) -> Outcome:
     """Put a server in, and wait until it passes its check."""
     start = time.monotonic()
-    drained = name in find_drained(runtime.ask(f"@!{look().worker} show servers state"))
+    before = is_drained(name)
     set_state(name, "ready")
-    while (row := find(look().servers, name))["status"] not in ("UP", "no check"):
+    while (row := find_server(read_view().servers, name))["status"] not in ("UP", "no check"):
         if time.monotonic() - start >= timeout:
             raise Failure(f"{name}: is {describe(row)} after {timeout:g} s and gets no requests; look at its health")
-        time.sleep(PAUSE)
-    state = f"back in, {describe(row)}" if drained else describe(row)
-    return f"{name}: {state} after {time.monotonic() - start:.1f} s"
+        time.sleep(POLL_INTERVAL_S)
+    state = f"back in, {describe(row)}" if before else describe(row)
+    return Outcome(before, f"{name}: {state} after {time.monotonic() - start:.1f} s")
+
+
+def available(name: str, timeout: float) -> Outcome:
+    """Wait until a backend has a server that is up."""
+    start = time.monotonic()
+    while True:
+        servers = {server: row for server, row in read_view().servers.items() if server.startswith(f"{name}/")}
+        if not servers:
+            raise Failure(f"there is no backend '{name}' with servers")
+        for server, row in servers.items():
+            if row["status"] in ("UP", "no check"):
+                return Outcome(False, f"{server}: {describe(row)}")
+        if time.monotonic() - start >= timeout:
+            reasons = ", ".join(f"{server} is {describe(row)}" for server, row in servers.items())
+            raise Failure(f"{name}: no server is up after {timeout:g} s: {reasons}")
+        time.sleep(POLL_INTERVAL_S)
 
 
 def find_drained(states: str) -> set[str]:
@@ -132,15 +166,15 @@ def find_drained(states: str) -> set[str]:
     return {f"{fields[1]}/{fields[3]}" for fields in lines if len(fields) > ADMIN and int(fields[ADMIN]) & DRAINED}
 
 
-def status() -> str:
+def status() -> Outcome:
     """One line for each server."""
-    view = look()
-    drained = find_drained(runtime.ask(f"@!{view.worker} show servers state"))
+    view = read_view()
+    drained = find_drained(runtime.send(f"@!{view.worker} show servers state"))
     rows = [("SERVER", "STATE", "DRAINED", "SESSIONS", "QUEUE")]
     for name, row in view.servers.items():
         rows.append((name, describe(row), "yes" if name in drained else "no", row["scur"], row["qcur"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return Outcome(False, "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -150,12 +184,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one = actions.add_parser(action)
         one.add_argument("name", metavar="BACKEND/SERVER")
         one.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
+        one.add_argument("--json", action="store_true")
+    one = actions.add_parser("available")
+    one.add_argument("name", metavar="BACKEND")
+    one.add_argument("--timeout", type=float, default=10, metavar="SECONDS")
     actions.choices["drain"].add_argument("--keep", type=int, default=0, metavar="NUMBER")
     actions.add_parser("status")
     given = vars(parser.parse_args(arguments))
-    action = {"drain": drain, "ready": ready, "status": status}[given.pop("action")]
+    action = {"drain": drain, "ready": ready, "available": available, "status": status}[given.pop("action")]
+    as_json = given.pop("json", False)
     try:
-        print(action(**given))
+        outcome = action(**given)
+        print(json.dumps(asdict(outcome)) if as_json else outcome.done)
     except Failure as problem:
         sys.exit(str(problem))
     except OSError as problem:

@@ -25,6 +25,21 @@ def environment(name):
     return os.environ.get(name, "")
 
 
+@app.get("/sandbox")
+def sandbox():
+    """What numpy does for a product of matrices: a system call that the sandbox does not allow."""
+    try:
+        os.sched_setaffinity(0, os.sched_getaffinity(0))
+    except PermissionError:
+        return "refused"
+    return "allowed"
+
+
+@app.get("/settings")
+def settings():
+    return Path(os.environ["WEB_SETTINGS"]).read_text()
+
+
 @app.get("/slow")
 def slow():
     time.sleep(2)

@@ -1,0 +1,44 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Two runs for one directory of a host follow each other."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCKS = Path("/run/config_tree")  # in /run, not in /run/lock, where any user could create the file first
+
+
+class HostLockError(Exception):
+    """One sentence: which directory another run is working on."""
+
+
+@contextmanager
+def exclusive(root: Path, wait: float = 60.0) -> Iterator[None]:
+    """Hold the lock of a directory. It dies with its process; a leftover file means nothing.
+
+    Args:
+        root: the directory.
+        wait: seconds to wait for another run.
+
+    Raises:
+        HostLockError: another run has held it for all that time.
+    """
+    LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = str(root).strip("/").replace("/", "-")
+    with (LOCKS / f"{name}.lock").open("a") as lock:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise HostLockError(
+                        f"{root}: another run has been working on it for {wait:.0f} s; wait for it and run again"
+                    ) from None
+                time.sleep(0.1)
+        yield

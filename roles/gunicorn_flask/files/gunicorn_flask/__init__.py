@@ -1,0 +1,1 @@
+"""What activate.py does, one file per concern."""

@@ -1,0 +1,171 @@
+"""Running a command the way the service will run: copies of its unit, which differ in what has to be different."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from gunicorn_flask import system
+from gunicorn_flask.application import Application, Failure, environment_line
+
+UNITS = Path("/run/systemd/system")
+# Upper bound of loading the application once, which has no limit of its own.
+LOAD_S = 300
+
+# What the unit of a trial has instead of its model's. systemd takes the last of several lines.
+TRIAL = """
+Restart=no
+KillSignal=SIGQUIT
+TimeoutStopSec=2
+RemoveIPC=no
+RuntimeDirectoryPreserve=yes
+"""
+ONCE = f"""
+Type=oneshot
+Restart=no
+ExecReload=
+TimeoutStartSec={LOAD_S}
+TimeoutStopSec=2
+RemoveIPC=no
+RuntimeDirectoryPreserve=yes
+StandardOutput=truncate:{{output}}
+StandardError=inherit
+"""
+# What a death by a signal often means, and what to loosen then.
+HINTS = {
+    "SYS": "the sandbox kills for this system call; allow it in gunicorn_flask_unit_extra with SystemCallFilter= and "
+    "the call's name or group, or have it refused with SystemCallErrorNumber=EPERM",
+    "SEGV": "if it makes code while it runs, as a JIT does, allow that in gunicorn_flask_unit_extra with "
+    "MemoryDenyWriteExecute=no",
+    "KILL": "often for want of memory; take fewer gunicorn_flask_workers, or raise MemoryMax= in "
+    "gunicorn_flask_unit_extra",
+    "ABRT": "it ended itself, often because it was refused something; its last lines say what, and "
+    "gunicorn_flask_unit_extra allows it",
+    "BUS": "often because a disk or /dev/shm is full",
+    "XCPU": "it has used up its time; raise LimitCPU= in gunicorn_flask_unit_extra",
+    "XFSZ": "a file grew too large; raise LimitFSIZE= in gunicorn_flask_unit_extra",
+}
+# As gunicorn and as systemd tell it.
+DEATH = re.compile(r"was sent SIG([A-Z0-9]+)!|code=(?:killed|dumped), status=\d+/([A-Z0-9]+)")
+# With these a process is asked to end.
+ASKED = ("TERM", "QUIT", "INT", "HUP")
+
+
+def died(name: str) -> str:
+    """A death by a signal in words."""
+    hint = HINTS.get(name)
+    return f"it was killed by SIG{name}" + (f": {hint}" if hint else "")
+
+
+def death_in(log: str) -> str:
+    """The last death by a signal that a log speaks of, in words; empty if there is none."""
+    names = [one or other for one, other in DEATH.findall(log)]
+    return next((died(name) for name in reversed(names) if name not in ASKED), "")
+
+
+class Copies:
+    """A folder with copies of what the units read, and copies of the units that use it. All gone at the end.
+
+    systemd gets copies, because only this program sees the directory that config_tree has staged.
+    """
+
+    def __init__(self, app: Application, purpose: str) -> None:
+        self.app = app
+        self.name = f"{app.name}-{purpose}-{os.getpid()}"
+        self.folder = Path("/run", self.name)
+        self.units: list[Path] = []
+
+    def __enter__(self) -> Copies:
+        self.folder.mkdir(mode=0o755)
+        self.folder.chmod(0o755)
+        settings = self.folder / "gunicorn.conf.py"
+        settings.write_text(self.moved((self.app.here / settings.name).read_text()))
+        settings.chmod(0o644)
+        if (self.app.here / "files").exists():
+            copy(self.app.here / "files", self.folder / "files")
+        return self
+
+    def __exit__(self, *_problem) -> None:
+        names = [unit.name for unit in self.units]
+        if names:
+            system.run(["systemctl", "stop", *names])
+            system.run(["systemctl", "reset-failed", *names])
+        for unit in self.units:
+            unit.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write_environment(self, **more: str) -> None:
+        """The last of several lines for a variable counts. Only systemd reads it, as root."""
+        text = self.moved((self.app.here / "environment").read_text())
+        file = self.folder / "environment"
+        file.touch(mode=0o600)
+        file.write_text(text + "".join(environment_line(name, value) for name, value in more.items()))
+
+    def moved(self, text: str) -> str:
+        """With the release's own paths instead of those by way of the link, and the copies' paths."""
+        text = text.replace(f"{self.app.root}/current/", f"{self.app.release}/")
+        return text.replace(f"{self.app.here}/", f"{self.folder}/")
+
+    def add(self, model: str, kind: str, extra: str = "", suffix: str = "") -> Path:
+        """A copy of a service, with further lines for [Service] and a listener of its own."""
+        text = self.moved((self.app.here / model).read_text())
+        text = text.replace(self.app.socket, f"{self.name}.socket")
+        text = text.partition("\n[Install]")[0] + extra
+        return self.write(text, kind, suffix)
+
+    def write(self, text: str, kind: str, suffix: str = "") -> Path:
+        unit = UNITS / f"{self.name}{suffix}.{kind}"
+        unit.parent.mkdir(exist_ok=True)
+        self.units.append(unit)
+        unit.write_text(text)
+        return unit
+
+
+def copy(source: Path, target: Path) -> None:
+    """With owners and modes: the application's group may read what others may not."""
+    if source.is_dir():
+        target.mkdir(mode=0o700)
+        for item in source.iterdir():
+            copy(item, target / item.name)
+    else:
+        shutil.copyfile(source, target)
+    status = source.stat()
+    os.chown(target, status.st_uid, status.st_gid)
+    target.chmod(status.st_mode & 0o7777)
+
+
+def load_application(app: Application) -> None:
+    """gunicorn reads its configuration and imports the application, run as it will be and in the same sandbox."""
+    began = time.time()
+    with Copies(app, "load") as copies:
+        copies.write_environment()
+        output = copies.folder / "output"
+        unit = copies.add(app.service, "service", ONCE.format(output=output))
+        text = unit.read_text().replace(f"Requires={copies.name}.socket\n", "", 1)
+        unit.write_text(text.replace(" -m gunicorn ", " -m gunicorn --check-config ", 1))
+        if system.run(["systemctl", "start", unit.name]).returncode == 0:
+            return
+        said = output.read_text(errors="replace") if output.exists() else ""
+        result, status = system.show(unit.name, "Result"), system.show(unit.name, "ExecMainStatus")
+        said = said or system.last_lines(unit.name, began)
+    if "Error while loading the application" in said or result in ("signal", "core-dump", "timeout"):
+        problem = f"gunicorn_flask_wsgi: gunicorn cannot load '{app.wsgi}' of release {app.release.name}"
+    else:
+        problem = "gunicorn refuses its configuration"
+    raise Failure(f"{problem}: {reason(result, status, said)}\n{system.tail(said)}")
+
+
+def reason(result: str, status: str, said: str) -> str:
+    """The last line of a traceback names the error. A process that ends itself or is killed leaves none."""
+    if result in ("signal", "core-dump"):
+        try:
+            return died(signal.Signals(int(status)).name.removeprefix("SIG"))
+        except ValueError:
+            return f"it was killed by signal {status}"
+    if result == "timeout":
+        return f"it did not end within {LOAD_S} s"
+    return system.tail(said, 1) or f"it ended with exit code {status} and said nothing"

@@ -1,0 +1,106 @@
+"""What the programs ask of the system: commands, units, processes, the journal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import re
+import shlex
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gunicorn_flask.application import Failure
+
+RUN = Path("/run/gunicorn_flask")
+# What the requests of these programs call themselves, so that a log can be shown without them.
+AGENT = "foobar-health-poll"
+
+
+def run(argv: Sequence[str], user: str | None = None, **options) -> subprocess.CompletedProcess[str]:
+    if user is not None:
+        group = pwd.getpwnam(user).pw_gid
+        options |= {"user": user, "group": group, "extra_groups": os.getgrouplist(user, group), "umask": 0o027}
+    return subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        **options,
+    )
+
+
+def systemctl(*arguments: str) -> None:
+    done = run(["systemctl", *arguments])
+    if done.returncode != 0:
+        raise Failure(f"`systemctl {shlex.join(arguments)}` failed: {tail(done.stdout, 3)}")
+
+
+def show(unit: str, name: str, *arguments: str) -> str:
+    return run(["systemctl", "show", "--value", f"--property={name}", *arguments, unit]).stdout.strip()
+
+
+def is_active(unit: str) -> bool:
+    return show(unit, "ActiveState") in ("active", "reloading")
+
+
+def tail(text: str, lines: int = 12) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def last_lines(unit: str, began: float, number: int = 15) -> str:
+    # The newest messages may not be in the journal yet.
+    run(["journalctl", "--sync"])
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}"]
+    lines = run([*command, f"--since=@{began:.6f}", "--lines=400"]).stdout.splitlines()
+    return "\n".join([line for line in lines if AGENT not in line][-number:])
+
+
+@contextmanager
+def application_lock(name: str):
+    """One run of an application at a time. The lock is released when its process ends."""
+    RUN.mkdir(mode=0o700, exist_ok=True)
+    with (RUN / f"{name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def working_directory(user: str, process: str) -> str:
+    """Asked as that user: root in a container may not look into processes of others."""
+    return run(["readlink", f"/proc/{process}/cwd"], user=user).stdout.strip()
+
+
+def children(parent: str) -> dict[str, float]:
+    """When each child of the process was started, on CLOCK_BOOTTIME."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name of the program, in brackets, may hold anything.
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[1] == parent and fields[0] != "Z":
+            # A tick is the unit of the one clock, the other is finer.
+            found[path.parent.name] = (int(fields[19]) + 1) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def held_releases(user: str, releases: Path, processes: Iterable[str]) -> dict[str, set[str]]:
+    """Which releases each worker has open. gunicorn.conf.py has it open those that its code has come from."""
+    places = [f"/proc/{process}/fd" for process in processes]
+    # As that user, for the same reason. A process may end meanwhile.
+    said = run(["find", *places, "-maxdepth", "1", "-type", "l", "-printf", "%h %l\\n"], user=user).stdout
+    found: dict[str, set[str]] = defaultdict(set)
+    for process, target in re.findall(r"^/proc/(\d+)/fd (/.*)$", said, re.MULTILINE):
+        if Path(target).parent == releases:
+            found[process].add(Path(target).name)
+    return found

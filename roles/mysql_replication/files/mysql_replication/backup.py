@@ -1,0 +1,499 @@
+"""Back up the databases of this host, prove that each backup can be restored, and restore one, up to a moment.
+
+Proof: a scratch server without network gets the backup and then the binary log from the backup's position up to a
+second position. At that second position the live server was read in one consistent snapshot; every table must have
+the same rows and checksum in both. So the proof covers the binary log too, and nobody has to stop writing for it.
+
+A backup is a directory with manifest.json; it gets its name when it is proved. What is unfinished has a dot in front.
+A restore builds the database in a scratch server first; the live one changes when that has succeeded.
+"""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from mysql_replication.local import (
+    SOCKET,
+    SYSTEM_SCHEMAS,
+    Failure,
+    MySQLError,
+    Report,
+    connect_as_root,
+    host_lock,
+    query,
+)
+
+NAME = re.compile(r"\d{8}T\d{6}Z-(logical|physical)")
+POSITION = re.compile(r"([\w.-]+\.\d{6,}):(\d+)")
+ACCOUNTS = re.compile(
+    rb"\s*(/\*.*?\*/\s*)?((CREATE|ALTER|DROP|RENAME)\s+(USER|ROLE)|GRANT|REVOKE|SET\s+PASSWORD)\b", re.I
+)
+END = b"/*!*/;"
+SCRATCH = Path("/var/lib/mysql-scratch")
+
+
+# --- pure parts -------------------------------------------------------------------------------------------------------
+
+
+def choose_kind(kind: str, size: int, threshold_mb: int) -> str:
+    if kind != "auto":
+        return kind
+    return "physical" if size >= threshold_mb << 20 else "logical"
+
+
+def parse_until(until: str) -> list[str]:
+    """Arguments of mysqlbinlog that end the replay before this moment."""
+    if not until:
+        return []
+    if POSITION.fullmatch(until):
+        return [f"--stop-position={until.rpartition(':')[2]}"]
+    try:
+        datetime.datetime.strptime(until, "%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        raise Failure(
+            f"mysql_restore_until: '{until}' is no moment; give '2026-11-25 03:00:00' in the time zone of the host, "
+            f"or a position such as binlog.000003:1234"
+        ) from None
+    return [f"--stop-datetime={until}"]
+
+
+def without_accounts(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Statements about accounts do not belong to the data; a scratch server does not have those accounts."""
+    fresh, skipping = True, False
+    for line in lines:
+        if fresh and ACCOUNTS.match(line):
+            skipping = True
+        ended = line.rstrip().endswith(END)
+        if not skipping:
+            yield line
+        fresh = ended
+        skipping = skipping and not ended
+
+
+def removable(names: Iterable[str], keep: int) -> list[str]:
+    """Only finished backups count, and the newest always stays."""
+    return sorted(name for name in names if NAME.fullmatch(name))[: -max(keep, 1)]
+
+
+def compare_tables(live: dict[str, list[int]], scratch: dict[str, list[int]]) -> list[str]:
+    return [
+        f"{name}: {live.get(name)} live, {scratch.get(name)} restored (rows, checksum)"
+        for name in sorted(live.keys() | scratch.keys())
+        if live.get(name) != scratch.get(name)
+    ]
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+def connect(socket: str):
+    return connect_as_root(socket, tuples=True, charset="utf8mb4")
+
+
+def databases(cursor) -> list[str]:
+    return [name for (name,) in query(cursor, "SHOW DATABASES") if name not in SYSTEM_SCHEMAS]
+
+
+def binlog_status(cursor) -> tuple[str, int]:
+    try:
+        rows = query(cursor, "SHOW BINARY LOG STATUS")
+    except MySQLError:  # before 8.2 it has another name
+        rows = query(cursor, "SHOW MASTER STATUS")
+    if not rows:
+        raise Failure("the binary log is off; set log_bin again and restart MySQL")
+    return rows[0][0], rows[0][1]
+
+
+def table_sums(cursor, names: Iterable[str]) -> dict[str, list[int]]:
+    sums = {}
+    for schema in sorted(names):
+        tables = query(
+            cursor,
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_type = 'BASE TABLE'",
+            schema,
+        )
+        for (table,) in tables:
+            place = f"{quote(schema)}.{quote(table)}"
+            rows = query(cursor, f"SELECT COUNT(*) FROM {place}")[0][0]  # noqa: S608 - quoted
+            sums[f"{schema}.{table}"] = [rows, query(cursor, f"CHECKSUM TABLE {place}")[0][1]]
+    return sums
+
+
+def quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def snapshot(names: list[str]) -> tuple[tuple[str, int], dict[str, list[int]]]:
+    """Position and checksums of one moment. Writers wait for as long as it takes to open the snapshot."""
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION transaction_isolation = 'REPEATABLE-READ', SESSION lock_wait_timeout = 60")
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        position = binlog_status(cursor)
+        cursor.execute("UNLOCK TABLES")
+        return position, table_sums(cursor, names)
+
+
+@contextmanager
+def scratch_server(work: Path, data: Path) -> Iterator[str]:
+    """A server of its own: own files, no network, little memory, gone afterwards. Returns its socket."""
+    log, socket = work / "scratch.log", work / "scratch.sock"
+    common = ["mysqld", "--no-defaults", "--user=mysql", f"--datadir={data}", f"--log-error={log}"]
+    if not data.exists():
+        run([*common, "--initialize-insecure"], log)
+    server = subprocess.Popen(
+        [
+            *("nice", "-n", "10"),
+            *common,
+            f"--socket={socket}",
+            f"--pid-file={work}/scratch.pid",
+            "--skip-networking",
+            "--mysqlx=OFF",
+            "--skip-log-bin",
+            "--event-scheduler=OFF",
+            "--innodb-buffer-pool-size=128M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--max-allowed-packet=1G",
+            "--plugin-load-add=auth_socket=auth_socket.so",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(server, str(socket), log)
+        yield str(socket)
+    finally:
+        server.terminate()
+        server.wait(timeout=120)
+
+
+def wait_for(server: subprocess.Popen, socket: str, log: Path) -> None:
+    end = time.monotonic() + 300
+    while True:
+        try:
+            connect(socket).close()
+            return
+        except MySQLError as problem:
+            if server.poll() is not None or time.monotonic() > end:
+                raise Failure(f"the scratch server does not start ({problem}): {errors_of(log)}") from None
+            time.sleep(0.2)
+
+
+def errors_of(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join([line for line in lines if "[ERROR]" in line][-5:])
+
+
+def run(command: list[str], log: Path | None = None, **arguments) -> None:
+    done = subprocess.run(command, stderr=subprocess.PIPE, **arguments)
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip() or (errors_of(log) if log else "")
+        raise Failure(f"{command[0]} failed: {said}")
+
+
+def load(lines: Iterable[bytes], socket: str, *database: str) -> None:
+    client = ["mysql", "--no-defaults", f"--socket={socket}", "--user=root", "--binary-mode", *database]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(client, stdin=subprocess.PIPE, stderr=errors)
+        try:
+            with process.stdin:
+                process.stdin.writelines(lines)
+        except BrokenPipeError:
+            pass  # its error says why
+        if process.wait() != 0:
+            errors.seek(0)
+            raise Failure(f"the restore was refused: {errors.read().decode(errors='replace').strip()[-500:]}")
+
+
+@contextmanager
+def reading(command: list[str]) -> Iterator[Iterable[bytes]]:
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        with process.stdout:
+            yield process.stdout
+        if process.wait() != 0:
+            errors.seek(0)
+            raise Failure(f"{command[0]} failed: {errors.read().decode(errors='replace').strip()[-500:]}")
+
+
+def dump(target: Path, socket: str, *what: str) -> None:
+    command = ["mysqldump", "--no-defaults", f"--socket={socket}", "--user=root", "--single-transaction"]
+    command += ["--routines", "--events", "--triggers", "--hex-blob", "--no-tablespaces", *what]
+    with reading(command) as lines, gzip.open(target, "wb", compresslevel=4) as out:
+        shutil.copyfileobj(lines, out, 1 << 20)
+
+
+def replay(socket: str, position: tuple[str, int], stop: list[str], last: str = "") -> None:
+    """The binary logs of the live server, from the position of the backup on."""
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        names = [row[0] for row in query(cursor, "SHOW BINARY LOGS")]
+        folder = Path(query(cursor, "SELECT @@log_bin_basename")[0][0]).parent
+    if position[0] not in names:
+        raise Failure(
+            f"{position[0]} is no longer there, so nothing after the backup can be restored; choose a newer backup, or "
+            f"keep binary logs longer (mysql_replication_binlog_expire_days)"
+        )
+    if last and last not in names[names.index(position[0]) :]:
+        raise Failure(f"mysql_restore_until: {last} is not among the binary logs since the backup: {', '.join(names)}")
+    chosen = names[names.index(position[0]) : names.index(last) + 1 if last else None]
+    command = ["mysqlbinlog", "--no-defaults", "--skip-gtids", f"--start-position={position[1]}", *stop]
+    with reading([*command, *(str(folder / name) for name in chosen)]) as lines:
+        load(without_accounts(lines), socket)
+
+
+# --- backup -----------------------------------------------------------------------------------------------------------
+
+
+def finished(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*") if NAME.fullmatch(path.name)) if folder.is_dir() else []
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One at a time; what an interrupted run has left is removed."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    with host_lock(0, folder / ".lock", f"another backup or restore is at work in {folder}; wait for it"):
+        for path in folder.glob(".unfinished-*"):
+            shutil.rmtree(path)
+        yield
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """Where the scratch server works: it runs as mysql, which may not look into the backups."""
+    if SCRATCH.exists():
+        shutil.rmtree(SCRATCH)
+    SCRATCH.mkdir(mode=0o700)
+    shutil.chown(SCRATCH, "mysql", "mysql")
+    try:
+        yield SCRATCH
+    finally:
+        shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def size_of(names: list[str]) -> int:
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        marks = ", ".join(["%s"] * len(names)) or "''"
+        sizes = "SELECT COALESCE(SUM(data_length + index_length), 0) FROM information_schema.tables"
+        return int(query(cursor, f"{sizes} WHERE table_schema IN ({marks})", *names)[0][0])  # noqa: S608 - marks only
+
+
+def backup(report: Report, kind: str, threshold_mb: int, keep: int, directory: str) -> None:
+    """Facts: the path of the backup and the names of its files."""
+    folder = Path(directory)
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        names = databases(cursor)
+    size = size_of(names)
+    kind = choose_kind(kind, size, threshold_mb)
+    gone = removable([*finished(folder), "99999999T999999Z-" + kind], keep)
+    report.announce(f"{kind} backup of {', '.join(names) or 'no database'} ({size / 2**20:.1f} MB) into {folder}")
+    report.announce(f"proved in a scratch server; removed afterwards: {', '.join(gone) or 'nothing'}")
+    free = shutil.disk_usage(existing(folder)).free
+    # The backup, its restored copy, and the least a server needs.
+    if free < 2 * size + (300 << 20):
+        raise Failure(f"{folder}: {free >> 20} MB are free, {(2 * size >> 20) + 300} MB are needed; make room")
+    if report.check:
+        report.changed = True
+        return
+    name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{kind}"
+    with locked(folder), workplace() as work:
+        unfinished = folder / f".unfinished-{name}"
+        unfinished.mkdir(mode=0o700)
+        if kind == "logical":
+            position, gtid = take_logical(unfinished, names)
+        else:
+            take_physical(unfinished, work)
+        report.note("taken; reading the live tables for the proof")
+        proof, live = snapshot(names)
+        report.note("restoring into the scratch server")
+        with restored(unfinished, kind, work) as socket:
+            if kind == "physical":
+                position, gtid = position_of_clone(socket)
+            report.note(
+                f"it is as of {position[0]}:{position[1]}; replaying the binary log until {proof[0]}:{proof[1]}"
+            )
+            replay(socket, position, [f"--stop-position={proof[1]}"], proof[0])
+            with connect(socket) as connection, connection.cursor() as cursor:
+                differing = compare_tables(live, table_sums(cursor, names))
+        if differing:
+            raise Failure("the backup is not what the live server holds, so it is thrown away: " + "; ".join(differing))
+        file = data_file(unfinished, kind)
+        manifest = {
+            "name": name,
+            "kind": kind,
+            "databases": names,
+            "binlog_file": position[0],
+            "binlog_position": position[1],
+            "gtid_executed": gtid,
+            "proved_at": f"{proof[0]}:{proof[1]}",
+            "tables": {table: {"rows": rows, "checksum": value} for table, (rows, value) in live.items()},
+            "size": file.stat().st_size,
+            "sha256": digest(file),
+        }
+        (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        os.sync()
+        unfinished.rename(folder / name)
+        for old in removable(finished(folder), keep):
+            shutil.rmtree(folder / old)
+            report.note(f"removed {old}")
+    report.facts |= {"path": str(folder / name), "files": [file.name, "manifest.json"]}
+    report.change(f"{folder / name}: {len(live)} tables proved, {manifest['size'] / 2**20:.1f} MB")
+
+
+def existing(path: Path) -> Path:
+    return path if path.exists() else existing(path.parent)
+
+
+def data_file(folder: Path, kind: str) -> Path:
+    return folder / ("dump.sql.gz" if kind == "logical" else "data.tar.gz")
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def take_logical(target: Path, names: list[str]) -> tuple[tuple[str, int], str]:
+    file = data_file(target, "logical")
+    if not names:
+        raise Failure("there is no database on this host, so there is nothing to back up")
+    dump(file, SOCKET, "--source-data=2", "--set-gtid-purged=COMMENTED", "--databases", *names)
+    with gzip.open(file, "rt", errors="replace") as lines:
+        head = lines.read(1 << 20)
+    place = re.search(r"_LOG_FILE='([^']+)', \w+_LOG_POS=(\d+)", head)
+    if place is None:
+        raise Failure("mysqldump has not said at which position it read")
+    gtid = re.search(r"GTID_PURGED=(?:/\*.*?\*/)?\s*'([^']*)'", head)
+    return (place[1], int(place[2])), re.sub(r"\s", "", gtid[1]) if gtid else ""
+
+
+def take_physical(target: Path, work: Path) -> None:
+    """The Clone plugin copies the files of the running server as of one moment."""
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        if not query(cursor, "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone'"):
+            cursor.execute("INSTALL PLUGIN clone SONAME 'mysql_clone.so'")
+        cursor.execute("CLONE LOCAL DATA DIRECTORY = %s", (str(work / "clone"),))
+    run(["tar", "--create", "--gzip", f"--file={data_file(target, 'physical')}", f"--directory={work}", "clone"])
+    shutil.rmtree(work / "clone")
+
+
+def position_of_clone(socket: str) -> tuple[tuple[str, int], str]:
+    """Only the server that is started on a copy learns, by its recovery, how far the copy reaches."""
+    with connect(socket) as connection, connection.cursor() as cursor:
+        rows = query(cursor, "SELECT binlog_file, binlog_position, gtid_executed FROM performance_schema.clone_status")
+    if not rows or not rows[0][0]:
+        raise Failure("the copy does not say at which position of the binary log it was taken")
+    file, position, gtid = rows[0]
+    return (Path(file).name, int(position)), re.sub(r"\s", "", gtid or "")
+
+
+@contextmanager
+def restored(folder: Path, kind: str, work: Path) -> Iterator[str]:
+    """A scratch server that holds the backup."""
+    file = data_file(folder, kind)
+    if kind == "physical":
+        run(["tar", "--extract", f"--file={file}", f"--directory={work}", "--same-owner"])
+    with scratch_server(work, work / ("clone" if kind == "physical" else "data")) as socket:
+        if kind == "logical":
+            with gzip.open(file, "rb") as lines:
+                load(lines, socket)
+        yield socket
+
+
+# --- restore ----------------------------------------------------------------------------------------------------------
+
+
+def restore(report: Report, database: str, backup: str, until: str, overwrite: str, directory: str) -> None:
+    folder, name = Path(directory), database
+    stop = parse_until(until)
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        if query(cursor, "SELECT @@super_read_only")[0][0]:
+            raise Failure(
+                "this server is a replica: what is restored into the source comes here by itself; nothing has changed. "
+                "Name the source: -e mysql_restore_hosts=..."
+            )
+    there = finished(folder)
+    chosen = backup or (choose_for(folder, there, until) if there else "")
+    if chosen not in there:
+        raise Failure(
+            f"mysql_restore_backup: there is no backup '{chosen}' in {folder}; there are: {', '.join(there) or 'none'}"
+        )
+    manifest = json.loads((folder / chosen / "manifest.json").read_text())
+    file = data_file(folder / chosen, manifest["kind"])
+    if name not in manifest["databases"]:
+        raise Failure(
+            f"mysql_restore_database: '{name}' is not in {chosen}; that has {', '.join(manifest['databases'])}"
+        )
+    if digest(file) != manifest["sha256"]:
+        raise Failure(f"{file} is damaged: its SHA-256 is not that of the manifest; choose another backup")
+    with connect(SOCKET) as connection, connection.cursor() as cursor:
+        held = query(cursor, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s", name)[0][0]
+    ending = f"then the binary log until {until}" if stop else "as it was when the backup was taken"
+    report.announce(f"restore {name} from {chosen}, {ending}")
+    report.announce(
+        f"{name} holds {held} tables now; " + ("they are dumped first, then replaced" if held else "it is filled")
+    )
+    if held and overwrite != name:
+        raise Failure(
+            f"{name} holds data ({held} tables), and a restore would replace it; nothing has changed. If that is "
+            f"wanted, say so by name: -e mysql_restore_overwrite={name}"
+        )
+    if report.check:
+        report.changed = True
+        return
+    with locked(folder), workplace() as work, ExitStack() as stack:
+        report.note("restoring into a scratch server")
+        socket = stack.enter_context(restored(folder / chosen, manifest["kind"], work))
+        if stop:
+            last = until.rpartition(":")[0] if POSITION.fullmatch(until) else ""
+            replay(socket, (manifest["binlog_file"], manifest["binlog_position"]), stop, last)
+        ready = folder / ".unfinished-restore"
+        ready.mkdir(mode=0o700)
+        with connect(socket) as connection, connection.cursor() as cursor:
+            if name not in databases(cursor):
+                raise Failure(f"at {until} there was no database {name}; nothing has changed")
+            wanted = table_sums(cursor, [name])
+        plain = ["--set-gtid-purged=OFF", "--databases", name, "--add-drop-database"]
+        dump(ready / "dump.sql.gz", socket, *plain)
+        safety = folder / f"before-restore-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}-{name}.sql.gz"
+        if held:
+            dump(safety, SOCKET, *plain)
+            report.note(f"what was there is in {safety}")
+        try:
+            with gzip.open(ready / "dump.sql.gz", "rb") as lines:
+                load(lines, SOCKET)
+            with connect(SOCKET) as connection, connection.cursor() as cursor:
+                differing = compare_tables(wanted, table_sums(cursor, [name]))
+            if differing:
+                raise Failure("somebody has written during the restore: " + "; ".join(differing))
+        except Failure as problem:
+            if held:
+                raise Failure(f"{problem}\nWhat was there before can be loaded again: zcat {safety} | mysql") from None
+            raise
+        shutil.rmtree(ready)
+    rows = sum(number for number, _ in wanted.values())
+    report.change(f"{name}: {len(wanted)} tables, {rows} rows, checksums equal")
+
+
+def choose_for(folder: Path, there: list[str], until: str) -> str:
+    """The newest backup that is older than the moment."""
+    if not until or POSITION.fullmatch(until):
+        return there[-1]
+    moment = datetime.datetime.strptime(until, "%Y-%m-%d %H:%M:%S").astimezone(datetime.UTC)
+    older = [name for name in there if name < f"{moment:%Y%m%dT%H%M%SZ}"]
+    if not older:
+        raise Failure(f"mysql_restore_until: no backup is older than {until}; the oldest is {there[0]} (UTC)")
+    return older[-1]

@@ -1,0 +1,128 @@
+"""Copies of the unit run what the unit will run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gunicorn_flask import application, sandbox, system
+
+from .conftest import done
+
+UNIT = """[Unit]
+Requires=web.socket
+After=network.target web.socket
+
+[Service]
+Type=notify
+EnvironmentFile={here}/environment
+ExecStart={root}/current/venv/bin/python -P -m gunicorn \\
+  --config {here}/gunicorn.conf.py \\
+  "shop:create_app('production')"
+Restart=always
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.fixture
+def written(app, tmp_path, monkeypatch):
+    """The application with a unit, settings and a file, and its copies in a directory."""
+    app.here = here = tmp_path / "etc"
+    (here / "files").mkdir(parents=True)
+    (here / "files/shop.ini").write_text("x")
+    (here / "files/shop.ini").chmod(0o640)
+    (here / "gunicorn.conf.py").write_text(f"pythonpath = '{app.root}/current/app/src'\n")
+    (here / "environment").write_text(
+        f'GUNICORN_CMD_ARGS="--threads 2"\nSHOP_FILE="{here}/files/shop.ini"\nPYTHONPATH="{app.root}/current/app/src"\n'
+    )
+    (here / "web.service").write_text(UNIT.format(here=here, root=app.root))
+    monkeypatch.setattr(sandbox, "UNITS", tmp_path / "run-units")
+    copies = sandbox.Copies(app, "trial")
+    copies.folder = tmp_path / "run"
+    return copies
+
+
+def test_copies_use_the_new_files_and_leave_the_old_ones(app, written, monkeypatch):
+    asked = []
+    monkeypatch.setattr(system, "run", lambda argv, **_: asked.append(argv[1]) or done(""))
+    with written as copies:
+        copies.write_environment(GUNICORN_CMD_ARGS="""--threads 2 --access-logformat '%(h)s "x" \\' --workers 1""")
+        unit = copies.add("web.service", "service", sandbox.TRIAL)
+        text = unit.read_text()
+        assert f"ExecStart={app.release}/venv/bin/python -P -m gunicorn" in text
+        assert f"--config {copies.folder}/gunicorn.conf.py" in text and "[Install]" not in text
+        assert f"Requires={copies.name}.socket" in text and "web.socket" not in text
+        assert text.index("Restart=no") > text.index("Restart=always")
+        assert f"EnvironmentFile={copies.folder}/environment" in text
+        assert application.parse_environment((copies.folder / "environment").read_text()) == {
+            "GUNICORN_CMD_ARGS": """--threads 2 --access-logformat '%(h)s "x" \\' --workers 1""",
+            "SHOP_FILE": f"{copies.folder}/files/shop.ini",
+            "PYTHONPATH": f"{app.release}/app/src",
+        }
+        assert (copies.folder / "environment").stat().st_mode & 0o777 == 0o600
+        assert f"'{app.release}/app/src'" in (copies.folder / "gunicorn.conf.py").read_text()
+        assert (copies.folder / "files/shop.ini").stat().st_mode & 0o777 == 0o640
+    assert not copies.folder.exists() and not unit.exists() and asked == ["stop", "reset-failed"]
+
+
+def load(app, written, monkeypatch, result: str, status: str, said: str) -> str:
+    """What the user is told when loading the application ends so."""
+
+    def run(argv, **_):
+        if argv[:2] == ["systemctl", "start"]:
+            text = (sandbox.UNITS / argv[2]).read_text()
+            assert """python -P -m gunicorn --check-config \\\n""" in text and "create_app('production')\"" in text
+            assert "Requires=" not in text and text.index("Type=oneshot") > text.index("Type=notify")
+            Path(text.split("StandardOutput=truncate:")[1].splitlines()[0]).write_text(said)
+            return done("", 1)
+        return done("")
+
+    monkeypatch.setattr(system, "run", run)
+    monkeypatch.setattr(system, "show", lambda unit, name: {"Result": result, "ExecMainStatus": status}[name])
+    monkeypatch.setattr(sandbox, "Copies", lambda app, purpose: written)
+    with pytest.raises(application.Failure) as failure:
+        sandbox.load_application(app)
+    return str(failure.value)
+
+
+def test_loading_runs_the_unit_as_it_is_and_names_the_error(app, written, monkeypatch):
+    log = "Error while loading the application:\nImportError: no numpy"
+    said = load(app, written, monkeypatch, "exit-code", "1", log)
+    assert said.startswith("gunicorn_flask_wsgi: gunicorn cannot load 'web:app' of release new: ImportError: no numpy")
+
+
+def test_settings_that_gunicorn_refuses_are_told_from_an_application_that_fails(app, written, monkeypatch):
+    said = load(app, written, monkeypatch, "exit-code", "1", "ValueError: no setting x")
+    assert said.startswith("gunicorn refuses its configuration: ValueError: no setting x")
+    assert "ended with exit code 3 and said nothing" in sandbox.reason("exit-code", "3", "")
+    assert "did not end within" in sandbox.reason("timeout", "15", "")
+
+
+def test_a_death_by_a_signal_is_named_with_what_to_loosen(app, written, monkeypatch):
+    said = load(app, written, monkeypatch, "signal", "31", "")
+    assert (
+        "cannot load 'web:app' of release new: it was killed by SIGSYS: the sandbox kills for this system call" in said
+    )
+    assert "SystemCallFilter=" in said and "SystemCallErrorNumber=EPERM" in said
+    assert sandbox.reason("core-dump", "11", "x").startswith("it was killed by SIGSEGV: ")
+    assert sandbox.reason("signal", "64", "") == "it was killed by SIGRTMAX"
+    assert sandbox.reason("signal", "200", "") == "it was killed by signal 200"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            "[1] [WARNING] Worker (pid:7) was sent SIGSYS!\n[1] [INFO] Worker (pid:8) was sent SIGTERM!",
+            "SIGSYS: the sandbox",
+        ),
+        ("[1] [ERROR] Worker (pid:7) was sent SIGKILL! Perhaps out of memory?", "SIGKILL: often for want of memory"),
+        ("web.service: Main process exited, code=dumped, status=11/SEGV", "SIGSEGV: if it makes code"),
+        ("Worker (pid:8) was sent SIGTERM!\nweb.service: code=exited, status=1/FAILURE", ""),
+        ("", ""),
+    ],
+)
+def test_a_log_tells_of_a_death(log, said):
+    assert said in sandbox.death_in(log) and bool(said) == bool(sandbox.death_in(log))

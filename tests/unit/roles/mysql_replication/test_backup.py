@@ -1,0 +1,40 @@
+"""What a backup and a restore decide before they act."""
+
+from __future__ import annotations
+
+import pytest
+from mysql_replication import backup
+
+
+def test_the_kind_follows_the_size_unless_it_is_given():
+    assert backup.choose_kind("auto", 10 << 20, 10) == "physical"
+    assert backup.choose_kind("auto", (10 << 20) - 1, 10) == "logical"
+    assert backup.choose_kind("logical", 10 << 30, 10) == "logical"
+
+
+def test_the_newest_backup_always_stays_and_unfinished_ones_do_not_count():
+    names = ["20260101T000000Z-logical", "20260102T000000Z-physical", ".unfinished-20260103T000000Z-logical", ".lock"]
+    assert backup.removable(names, 1) == ["20260101T000000Z-logical"]
+    assert backup.removable(names, 0) == ["20260101T000000Z-logical"]
+    assert backup.removable(names, 2) == []
+
+
+def test_a_moment_is_a_time_or_a_position():
+    assert backup.parse_until("2026-11-25 03:00:00") == ["--stop-datetime=2026-11-25 03:00:00"]
+    assert backup.parse_until("binlog.000003:1234") == ["--stop-position=1234"]
+    assert backup.parse_until("") == []
+    with pytest.raises(backup.Failure, match="no moment"):
+        backup.parse_until("2026-13-25 03:00:00")
+
+
+def test_statements_about_accounts_are_left_out_of_a_replay():
+    lines = [b"SET TIMESTAMP=1/*!*/;\n", b"CREATE USER x@y\n", b"/*!*/;\n", b"CREATE TABLE t (id INT)\n", b"/*!*/;\n"]
+    assert list(backup.without_accounts(lines)) == [lines[0], *lines[3:]]
+    # In the middle of a statement the same words are data.
+    data = [b"INSERT INTO t VALUES ('\n", b"GRANT me\n", b"')/*!*/;\n"]
+    assert list(backup.without_accounts(data)) == data
+
+
+def test_every_table_that_differs_is_named():
+    assert backup.compare_tables({"a.t": [1, 2]}, {"a.t": [1, 2]}) == []
+    assert "a.t: [1, 2] live, None restored" in backup.compare_tables({"a.t": [1, 2]}, {})[0]
