@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 from helpers.fingerprint import comparable, differences, fingerprint
 from helpers.run import PROJECT, SEED, SOAK, Run, killed_after, last_task, note_figure
+from server import SERVER, UNITS, rights
 
 STAGE = "0-simple_web_stack"
-SERVER = "foobar-server1"
-UNITS = ("nginx", "mysql", "guestbook")
 # A first run makes at least so many changes.
 KILLS, CHANGES = 6, 11
 
@@ -106,10 +105,6 @@ echo 'ansible ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ansible
 rm -f /etc/sudoers.d/umask
 """
 OF_THE_TEST = re.compile(r"/etc/(sudoers\.d(/.*)?|default(/locale)?|locale\.conf)")
-# Other tests have deployed: their releases are on no new server, and two files say which there were.
-OF_EARLIER_RELEASES = re.compile(r"/srv/(guestbook/previous|www/www\.foobar\.com/\.releases(/.*)?)")
-OF_A_RELEASE = re.compile(r"/srv/guestbook/releases/([0-9a-f]+)(/.*)?")
-ABOUT_RELEASES = ("/srv/guestbook/migrations.json", "/srv/www/.config_tree.json")
 # The archive of the system's locales and what it is made from are no part of Debian's smallest system.
 PLACE_OF_LOCALES = "/var/tmp/locales"  # noqa: S108 - of a container, and docker copies nothing out of a tmpfs
 COMPILED = f"""
@@ -215,32 +210,9 @@ def strict():
     os.umask(before)
 
 
-def rights(root) -> str:
-    """Accounts of the database and what they may, without their passwords."""
-    accounts = "SELECT user, host, plugin, ssl_type, account_locked FROM mysql.user ORDER BY user, host"
-    databases = "SELECT grantee, table_schema, privilege_type FROM information_schema.schema_privileges"
-    tables = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'guestbook'"
-    return "\n".join("\n".join(sorted(root(SERVER, query).splitlines())) for query in (accounts, databases, tables))
-
-
-def of_a_new_server(files: dict) -> dict:
-    """The files as they would be if the live release were the first one."""
-    live = files["/srv/guestbook/current"]["target"].rpartition("/")[2]
-    kept = {}
-    for path, said in comparable(files, OF_THE_TEST).items():
-        release = OF_A_RELEASE.fullmatch(path)
-        if OF_EARLIER_RELEASES.fullmatch(path) or (release and release[1] != live):
-            continue
-        kept[path] = {key: value for key, value in said.items() if key != "content" or path not in ABOUT_RELEASES}
-    # Or the comparison would be one of nothing.
-    assert any(path.startswith(f"/srv/guestbook/releases/{live}/app/") for path in kept), sorted(kept)
-    return kept
-
-
 def test_a_hardened_server_behind_a_jump_host_becomes_the_same(
-    operate, unchanged, softened, german, strict, place, bare, docker, root, sign, stored, addresses
+    as_converged, operate, unchanged, softened, german, strict, place, bare, docker, root, sign, stored, addresses
 ):
-    usual, allowed = fingerprint(SERVER, UNITS), rights(root)
     bare()
     docker("exec", SERVER, "bash", "-ec", HARDENED.format(password=PASSWORD, german=GERMAN))
     docker("cp", f"{german}/.", f"{SERVER}:/usr/lib/locale")
@@ -264,9 +236,9 @@ def test_a_hardened_server_behind_a_jump_host_becomes_the_same(
     note_figure(f"a bare server that is hardened: {done.seconds:.1f} s")
     assert done.code == 0, done.output
     assert f"from {addresses[SERVER]} port" in docker("exec", SERVER, "journalctl", "--unit=ssh", "--grep=Accepted")
-    result = fingerprint(SERVER, UNITS)
-    found = differences(*(of_a_new_server(seen["files"]) for seen in (usual, result)))
+    result = fingerprint(SERVER, UNITS)["files"]
+    found = differences(*(comparable(files, OF_THE_TEST) for files in (as_converged.files, result)))
     assert not found, "\n".join(found)
-    assert rights(root) == allowed
+    assert rights(root) == as_converged.rights
     assert stored(sign("written to a hardened server"))
     unchanged("an unchanged run with su", host=host, ANSIBLE_BECOME_METHOD="su", **tongue)
