@@ -31,12 +31,12 @@ class RequestLoop:
 
     Args:
         ask: sends one request and returns its response; an error or a status >= 400 counts as a failure.
-        pause: seconds between two requests.
+        pause: seconds between two requests. Beside other tests they are fewer, or they would be most of the load.
         errors: exceptions that are failed requests.
     """
 
     ask: Callable[[], requests.Response | None]
-    pause: float = 0.02
+    pause: float = 0.02 if SOAK else 0.05
     errors: tuple[type[Exception], ...] = (requests.RequestException,)
     answered: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)

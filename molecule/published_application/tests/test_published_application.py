@@ -21,6 +21,8 @@ SITE = "budget.example.com"
 PROJECT_ID, PASSWORD = "holidays", "a-long-password"
 # The second one migrates; nobody can go back behind that. The third one does not.
 VERSIONS = ["7.1.1", "7.2.0", "7.2.1"]
+# Its page takes much longer than one of the sample application.
+PAUSE_S = 0.2
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_a_service_and_a_timer_work_beside_it(hosts, project, eventually):
 
 def test_upgrades_and_a_rollback_keep_the_data(playbook, hosts, budget, project, request_loop):
     assert installed(hosts) == VERSIONS[0]
-    with request_loop(lambda: budget("GET", "/")) as visitor:
+    with request_loop(lambda: budget("GET", "/"), pause=PAUSE_S) as visitor:
         for version in VERSIONS[1:]:
             upgrade = playbook(PROJECT / "playbooks/deploy.yml", **requirement(version))
             assert upgrade.code == 0, upgrade.output
@@ -149,7 +151,7 @@ def test_it_grows_to_stage_3_under_a_writer(grown, hosts, budget, project, reque
         return budget("GET", "/")
 
     tried: list[int] = []
-    with request_loop(write) as writer:
+    with request_loop(write, pause=PAUSE_S) as writer:
         grown("3-scale_up")
         writer.wait_for_answers(5)
     writer.report("growing from stage 0 to stage 3, writing to the old server")
@@ -163,7 +165,7 @@ def test_it_grows_to_stage_3_under_a_writer(grown, hosts, budget, project, reque
 
 def test_it_is_upgraded_and_rolled_back_on_stage_3(grown, hosts, budget, project, request_loop):
     before = bills(budget, project, address=VIP)
-    with request_loop(lambda: budget("GET", "/", address=VIP)) as visitor:
+    with request_loop(lambda: budget("GET", "/", address=VIP), pause=PAUSE_S) as visitor:
         grown("deploy", VERSIONS[2])
         assert installed(hosts, NEW_HOST) == VERSIONS[2]
         pay(budget, project, "written after the upgrade", address=VIP)
