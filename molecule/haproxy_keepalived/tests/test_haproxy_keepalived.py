@@ -394,6 +394,28 @@ def test_a_server_that_is_not_well_does_not_become_ready(hosts, eventually, hold
     assert "there is no server 'servers/foobar-ha3'; there are: servers/foobar-ha1" in unknown.stderr
 
 
+def test_a_held_server_keeps_its_requests_until_it_is_ready(hosts, get, holder, eventually):
+    """Whatever its check would say: the other balancer, which goes on asking, is the proof that it would."""
+    other = next(name for name in PAIR if name != holder)
+
+    def state(name: str) -> str:
+        return re.search(r"servers/foobar-ha2 +(\S+)", hosts[name].check_output(f"{SERVER} status"))[1]
+
+    assert "held" in hosts[holder].check_output(f"{SERVER} hold servers/foobar-ha2")
+    hosts["foobar-ha2"].check_output("touch /run/sick")
+    try:
+        eventually(lambda: state(other) == "DOWN")
+        assert state(holder) == "no" and who_answers(get) == set(PAIR)
+        hosts[holder].check_output("/etc/haproxy/reload")
+        assert state(holder) == "no" and who_answers(get) == set(PAIR)
+        hosts[holder].check_output(f"{SERVER} ready servers/foobar-ha2")
+        eventually(lambda: state(holder) == "DOWN")
+    finally:
+        hosts["foobar-ha2"].check_output("rm /run/sick")
+    for name in PAIR:
+        assert "UP (L7OK" in hosts[name].check_output(f"{SERVER} ready servers/foobar-ha2")
+
+
 def test_a_server_that_fails_its_check_leaves_and_returns(hosts, pair, get, eventually, request_loop, whole):
     with request_loop(lambda: get(f"http://{VIP}/")) as loop:
         start = time.monotonic()

@@ -30,7 +30,7 @@ def budget(web, addresses):
     """Return a function that sends a request to the application as its own programs do, and returns the response."""
 
     def ask(method: str, path: str, address: str = addresses[HOST], **arguments):
-        return web.request(method, web.url(address) + path, SITE, timeout=20, **arguments)
+        return web.request(method, web.url(address) + path, SITE, timeout=50, **arguments)
 
     return ask
 

@@ -3,15 +3,19 @@
 
 /etc/haproxy/server drain BACKEND/SERVER --timeout 30   no new requests; waits until its sessions have ended;
                                          --keep 1       fails, and does nothing, unless so many others are up
-/etc/haproxy/server ready BACKEND/SERVER --timeout 30   new requests again; waits until it is up, fails if it is not
+/etc/haproxy/server hold BACKEND/SERVER                 no checks: the last server that there is keeps its requests,
+                                                        which wait for it, while it is started again
+/etc/haproxy/server ready BACKEND/SERVER --timeout 30   checks and new requests again; waits until it is up, fails if
+                                                        it is not
 /etc/haproxy/server available BACKEND --timeout 10      waits until one of its servers is up, or says why none is
 /etc/haproxy/server status                              how all servers are
 
-With --json, drain and ready print one object for programs: {"changed": true, "done": "web/web1: drained after 0.2 s"}.
+With --json, drain, hold and ready print one object for programs: {"changed": true, "done": "web/web1: drained after 0.2 s"}.
 It sets a state and then waits for it, so it can be killed at any time, and repeated.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -24,6 +28,8 @@ POLL_INTERVAL_S = 0.1
 RETRY_S = 3
 # Field of a line of `show servers state`, and its bits for a drain, asked for or from a weight of 0.
 ADMIN, DRAINED = 6, 0x08 | 0x10
+# And those of its check: it has one, and it is sent.
+CHECK, CONFIGURED, ENABLED = 13, 0x02, 0x04
 SERVERS = "show stat -1 4 -1"
 
 
@@ -86,15 +92,15 @@ def count_others(servers: dict[str, dict[str, str]], name: str) -> int:
     return sum(status.startswith(("UP", "no check")) for status in others)
 
 
-def set_state(name: str, state: str, keep: int = 0) -> None:
-    """Set the state in every worker: clients of a replaced one may send one more request through it."""
+def tell(name: str, commands: Sequence[str], keep: int = 0) -> None:
+    """Send the commands to every worker: clients of a replaced one may send one more request through it."""
     with runtime.locked():
         view = read_view()
         find_server(view.servers, name)
         if (others := count_others(view.servers, name)) < keep:
             raise Failure(f"{name}: stays as it is; {others} other servers are up, and {keep} have to be")
-        for worker in [view.worker, *view.replaced]:
-            answer = runtime.send(f"@!{worker} set server {name} state {state}").strip()
+        for worker, command in itertools.product([view.worker, *view.replaced], commands):
+            answer = runtime.send(f"@!{worker} {command}").strip()
             # A replaced worker may not know the server.
             if answer and worker == view.worker:
                 raise Failure(f"{name}: HAProxy refuses: {answer}")
@@ -107,21 +113,36 @@ def count_sessions(name: str) -> int:
     return sum(int(row.get(field) or 0) for row in rows for field in ("scur", "qcur"))
 
 
+def read_states() -> str:
+    """Read what the present worker notes of all servers."""
+    return runtime.send(f"@!{read_view().worker} show servers state")
+
+
 def is_drained(name: str) -> bool:
     """Whether the present worker has drained a server."""
-    return name in find_drained(runtime.send(f"@!{read_view().worker} show servers state"))
+    return name in find_drained(read_states())
 
 
 def drain(name: str, timeout: float, keep: int = 0) -> Outcome:
     """Take a server out. Sessions that do not end in time are counted in the answer and go on."""
     start = time.monotonic()
     before = is_drained(name)
-    set_state(name, "drain", keep)
+    tell(name, [f"set server {name} state drain"], keep)
     while (left := count_sessions(name)) and time.monotonic() - start < timeout:
         time.sleep(POLL_INTERVAL_S)
     seconds = f"after {time.monotonic() - start:.1f} s"
     said = f"{name}: drained, {left} sessions left {seconds}" if left else f"{name}: drained {seconds}"
     return Outcome(not before, said)
+
+
+def hold(name: str) -> Outcome:
+    """Send a server no checks, which is up as long as that lasts. One that has no check is so anyway."""
+    find_server(read_view().servers, name)
+    checks = find_checks(read_states())
+    if not checks.get(name):
+        return Outcome(False, f"{name}: is held" if name in checks else f"{name}: has no check")
+    tell(name, [f"disable health {name}"])
+    return Outcome(True, f"{name}: held")
 
 
 def describe(row: dict[str, str]) -> str:
@@ -134,8 +155,10 @@ def describe(row: dict[str, str]) -> str:
 def ready(name: str, timeout: float) -> Outcome:
     """Put a server in, and wait until it passes its check."""
     start = time.monotonic()
-    before = is_drained(name)
-    set_state(name, "ready")
+    states = read_states()
+    held = find_checks(states).get(name) is False
+    before = held or name in find_drained(states)
+    tell(name, [*([f"enable health {name}"] if held else []), f"set server {name} state ready"])
     while (row := find_server(read_view().servers, name))["status"] not in ("UP", "no check"):
         if time.monotonic() - start >= timeout:
             raise Failure(f"{name}: is {describe(row)} after {timeout:g} s and gets no requests; look at its health")
@@ -162,8 +185,19 @@ def available(name: str, timeout: float) -> Outcome:
 
 def find_drained(states: str) -> set[str]:
     """Return who was drained, which `show stat` does not tell of a server that is down as well."""
+    return {name for name, fields in parse_states(states).items() if int(fields[ADMIN]) & DRAINED}
+
+
+def find_checks(states: str) -> dict[str, bool]:
+    """Return, for each server that has a check, whether it is sent."""
+    checks = {name: int(fields[CHECK]) for name, fields in parse_states(states).items()}
+    return {name: bool(check & ENABLED) for name, check in checks.items() if check & CONFIGURED}
+
+
+def parse_states(states: str) -> dict[str, list[str]]:
+    """Return the fields of `show servers state` by BACKEND/SERVER."""
     lines = [line.split() for line in states.splitlines()[1:] if not line.startswith("#")]
-    return {f"{fields[1]}/{fields[3]}" for fields in lines if len(fields) > ADMIN and int(fields[ADMIN]) & DRAINED}
+    return {f"{fields[1]}/{fields[3]}": fields for fields in lines if len(fields) > CHECK}
 
 
 def status() -> Outcome:
@@ -180,10 +214,11 @@ def status() -> Outcome:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(dest="action", required=True)
-    for action in ("drain", "ready"):
+    for action in ("drain", "hold", "ready"):
         one = actions.add_parser(action)
         one.add_argument("name", metavar="BACKEND/SERVER")
-        one.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
+        if action != "hold":
+            one.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
         one.add_argument("--json", action="store_true")
     one = actions.add_parser("available")
     one.add_argument("name", metavar="BACKEND")
@@ -191,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     actions.choices["drain"].add_argument("--keep", type=int, default=0, metavar="NUMBER")
     actions.add_parser("status")
     given = vars(parser.parse_args(arguments))
-    action = {"drain": drain, "ready": ready, "available": available, "status": status}[given.pop("action")]
+    action = {"drain": drain, "hold": hold, "ready": ready, "available": available, "status": status}[given.pop("action")]
     as_json = given.pop("json", False)
     try:
         outcome = action(**given)

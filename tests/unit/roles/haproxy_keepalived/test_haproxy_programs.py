@@ -33,7 +33,10 @@ STATES = """\
 3 web 1 web1 198.18.0.21 2 0 1 1 99 15 3 4 6 0 0 0 - 80 - 0 0 - - 0
 3 web 2 web2 198.18.0.22 0 8 1 1 99 15 3 4 6 0 0 0 - 80 - 1 0 - - 0
 4 gone 1 web1 198.18.0.21 2 0 1 1 99 15 3 4 6 0 0 0 - 80 - 0 0 - - 0
+5 db 1 db1 198.18.0.41 2 0 1 1 99 1 0 0 0 0 0 0 - 3306 - 0 0 - - 0
 """
+# The first one is held.
+HELD = STATES.replace("web1 198.18.0.21 2 0 1 1 99 15 3 4 6", "web1 198.18.0.21 2 0 1 1 99 15 3 4 2", 1)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +53,9 @@ def programs():
 class FakeHaproxy:
     """Answers commands, and remembers which it got."""
 
-    def __init__(self, stats: list[str], refusal: str = "") -> None:
+    def __init__(self, stats: list[str], refusal: str = "", states: str = STATES) -> None:
         self.asked: list[str] = []
+        self.states = states
         self.stats = itertools.chain(stats, itertools.repeat(stats[-1]))
         self.refusal = refusal
 
@@ -64,7 +68,7 @@ class FakeHaproxy:
         if "show stat" in command:
             return STAT if "1186" in command else ""
         if "show servers state" in command:
-            return STATES
+            return self.states
         return self.refusal if "@!1342" in command else "No such server.\n"
 
 
@@ -75,8 +79,8 @@ def haproxy(programs, monkeypatch, tmp_path):
     monkeypatch.setattr(server, "POLL_INTERVAL_S", 0.001)
     monkeypatch.setattr(server, "RETRY_S", 0.01)
 
-    def start(*stats: str, refusal: str = "\n") -> FakeHaproxy:
-        fake = FakeHaproxy(list(stats) or [STAT], refusal)
+    def start(*stats: str, refusal: str = "\n", states: str = STATES) -> FakeHaproxy:
+        fake = FakeHaproxy(list(stats) or [STAT], refusal, states)
         monkeypatch.setattr(runtime, "send", fake)
         return fake
 
@@ -93,7 +97,7 @@ def test_workers_are_told_apart(programs):
 
 def test_the_state_is_set_in_replaced_workers_too(programs, haproxy):
     fake = haproxy(IDLE)
-    programs[1].set_state("web/web1", "drain")
+    programs[1].drain("web/web1", 0)
     told = [command for command in fake.asked if "set server" in command]
     assert told == [f"@!{pid} set server web/web1 state drain" for pid in (1342, 1186, 568)]
 
@@ -118,6 +122,30 @@ def test_ready_waits_and_fails_if_the_server_stays_down(programs, haproxy):
         programs[1].ready("web/web2", 0.02)
     outcome = programs[1].ready("db/db1", 9)
     assert outcome.done.startswith("db/db1: no check after") and not outcome.changed
+
+
+def test_a_server_is_held_until_it_is_ready(programs, haproxy):
+    fake = haproxy()
+    outcome = programs[1].hold("web/web1")
+    assert (outcome.changed, outcome.done) == (True, "web/web1: held")
+    told = [command for command in fake.asked if "health" in command]
+    assert told == [f"@!{pid} disable health web/web1" for pid in (1342, 1186, 568)]
+    fake = haproxy(states=HELD)
+    assert programs[1].hold("web/web1").changed is False
+    outcome = programs[1].ready("web/web1", 9)
+    assert outcome.changed and outcome.done.startswith("web/web1: back in, UP (L7OK 200) after")
+    told = [command.partition(" ")[2] for command in fake.asked if command.startswith("@!1342 ") and "web1" in command]
+    assert told == ["enable health web/web1", "set server web/web1 state ready"]
+    with pytest.raises(programs[1].Failure, match="there is no server 'web/web3'"):
+        programs[1].hold("web/web3")
+
+
+def test_a_server_without_a_check_needs_not_be_held(programs, haproxy):
+    fake = haproxy()
+    outcome = programs[1].hold("db/db1")
+    assert (outcome.changed, outcome.done) == (False, "db/db1: has no check")
+    assert not programs[1].ready("db/db1", 9).changed
+    assert not [command for command in fake.asked if "health" in command]
 
 
 def test_a_backend_without_a_server_is_refused_with_the_reason_of_each(programs, haproxy):
