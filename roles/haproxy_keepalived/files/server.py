@@ -10,7 +10,8 @@
 /etc/haproxy/server available BACKEND --timeout 10      waits until one of its servers is up, or says why none is
 /etc/haproxy/server status                              how all servers are
 
-With --json, drain, hold and ready print one object for programs: {"changed": true, "done": "web/web1: drained after 0.2 s"}.
+With --json, drain, hold and ready print one object for programs:
+{"changed": true, "done": "web/web1: drained after 0.2 s"}
 It sets a state and then waits for it, so it can be killed at any time, and repeated.
 """
 
@@ -226,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     actions.choices["drain"].add_argument("--keep", type=int, default=0, metavar="NUMBER")
     actions.add_parser("status")
     given = vars(parser.parse_args(arguments))
-    action = {"drain": drain, "hold": hold, "ready": ready, "available": available, "status": status}[given.pop("action")]
+    action = {"drain": drain, "hold": hold, "ready": ready, "available": available, "status": status}[
+        given.pop("action")
+    ]
     as_json = given.pop("json", False)
     try:
         outcome = action(**given)

@@ -189,9 +189,10 @@ class Suite:
         if declared:
             (folder / "test.conf").write_text("".join(f"{line}\n" for line in declared))
 
-    def run(self, *parts: str) -> subprocess.CompletedProcess:
-        command = [self.place / "tools/test", *parts]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    def run(self, *parts: str, **settings: str) -> subprocess.CompletedProcess:
+        command, usual = [self.place / "tools/test", *parts], {"FOOBAR_SOAK": "0"}
+        environment = os.environ | usual | settings
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
 
     @property
     def log(self) -> list[str]:
@@ -203,33 +204,40 @@ def suite(tmp_path) -> Suite:
     suite = Suite(tmp_path)
     suite.scenario("quick", "minutes=1")
     suite.scenario("long", "minutes=20", "debian=13 12")
-    suite.scenario("measures", "alone=yes")
+    suite.scenario("namesake", "after=quick", "minutes=1")
     suite.scenario("unknown")
-    (tmp_path / "molecule/default").symlink_to("measures")
+    (tmp_path / "molecule/default").symlink_to("namesake")
     return suite
 
 
-def test_scenarios_run_two_at_a_time_the_longest_first_and_what_measures_alone(suite):
+def test_scenarios_run_two_at_a_time_the_longest_first_and_none_beside_its_namesake(suite):
     done = suite.run()
     assert done.returncode == 0, done.stderr
     # Five runs of three tests each, and the eight parts themselves.
     assert done.stdout.splitlines()[-1] == "23 passed, 0 failed"
     assert {"start long 13", "start quick 13"} == set(suite.log[:2])
     assert suite.log.index("start long 12") > suite.log.index("end long")
-    assert suite.log[-2:] == ["start measures 13", "end measures"]
+    assert suite.log.index("start namesake 13") > suite.log.index("end quick")
+
+
+def test_what_measures_has_the_machine_for_itself(suite):
+    done = suite.run(FOOBAR_SOAK="1")
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[1] for line in suite.log]
+    assert names == [name for name in names[::2] for _ in ("start", "end")]
 
 
 def test_parts_are_run_by_name_and_by_the_name_of_a_link(suite):
     assert suite.run("long-debian12").returncode == 0
     assert suite.log == ["start long 12", "end long"]
     assert suite.run("default").returncode == 0
-    assert suite.log[2:] == ["start measures 13", "end measures"]
+    assert suite.log[2:] == ["start namesake 13", "end namesake"]
 
 
 def test_a_part_that_fails_fails_the_whole_and_the_others_run(suite):
     suite.add("pytest", "echo 1 failed, 4 passed in 2s; exit 1")
-    done = suite.run("unit", "quick", "measures")
+    done = suite.run("unit", "quick", "namesake")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == "12 passed, 2 failed"
     assert "once more, alone: make test PARTS=unit" in done.stderr
-    assert suite.log[-1] == "end measures"
+    assert suite.log[-1] == "end namesake"
