@@ -192,4 +192,6 @@ def test_the_old_server_retires_and_keeps_the_data(grown, hosts, budget, project
     ]
     assert root(HOST, account) == "0"
     assert bills(budget, project, address=VIP) == kept
+    # From now on it belongs to its owner.
+    hosts[HOST].check_output("touch /etc/nginx/conf.d/own.conf")
     assert grown("retire").changed == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from mysql_replication import gtids
@@ -107,6 +108,11 @@ def plan_switchover(members: dict[str, str], views: dict[str, View | None], to: 
     return old
 
 
+def any_unfinished_copy(views: Collection[View]) -> bool:
+    """Whether one has nothing of what the others have: while it is copied, a source may acknowledge alone."""
+    return any(view.databases for view in views) and not all(view.databases for view in views)
+
+
 def plan_failover(
     members: dict[str, str], views: dict[str, View | None], fenced: list[str], accepted: list[str], blocks: bool
 ) -> str:
@@ -125,7 +131,9 @@ def plan_failover(
             f"all members answer, so {choose_source(members, views)} is opened without a failover; wait for it"
         )
     sources = {view.source for view in seen.values() if view.source}
-    unsafe = all(view.alone for view in seen.values() if view.source)
+    # One that was away has not learned that its source went on alone: it is enough that another one knows, or is the
+    # copy that was being made meanwhile.
+    unsafe = any(view.alone for view in seen.values() if view.source) or any_unfinished_copy(seen.values())
     problems = []
     for name in silent:
         if name in accepted:

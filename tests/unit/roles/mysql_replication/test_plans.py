@@ -118,7 +118,17 @@ def test_a_replica_of_a_source_that_acknowledged_alone_is_promoted_only_if_the_l
     with pytest.raises(Loss) as refused:
         plan(dead)
     assert refused.value.names == "a"
-    # One that keeps up is enough.
+    # One that was away has not learned of it.
+    with pytest.raises(Loss):
+        plan(dead | {"c": view(source="a")})
+
+
+def test_a_replica_that_was_away_while_another_was_copied_is_promoted_only_if_the_loss_is_accepted():
+    """The source may have acknowledged alone so long, and the copy is not finished."""
+    dead = {"a": None, "b": view(source="a"), "c": view("", source="a", databases=0)}
+    with pytest.raises(Failure, match="a may have acknowledged writes that no replica has"):
+        plan(dead)
+    assert plan(dead, accepted=["a"]) == "b"
     assert plan(dead | {"c": view(source="a")}) in ("b", "c")
 
 
