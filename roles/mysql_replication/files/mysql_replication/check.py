@@ -30,7 +30,7 @@ METHODS = ("GET", "HEAD", "OPTIONS")
 
 # --- seconds
 MAX_AGE_S = 0.1
-PERIOD_S = 0.03
+PERIOD_S = 0.06
 PATIENCE_S = 0.5
 RETRY_S = 0.2
 # A connection that brings no complete request for so long is ended.
