@@ -6,11 +6,15 @@ import pytest
 from helpers.run import PROJECT, SOAK
 
 
-def test_a_database_a_site_and_listeners_of_the_operator_arrive(additions_arrive, get, url, whole, sign, stored):
+def test_a_database_a_site_and_listeners_of_the_operator_arrive(
+    additions_arrive, get, url, whole, sign, stored, eventually
+):
     whole()
     additions_arrive("1-distributed_web_infrastructure")
     whole()
-    assert stored(sign("beside the shop")) and get(f"{url}/").status_code == 200
+    entry = sign("beside the shop")
+    eventually(lambda: stored(entry))
+    assert get(f"{url}/").status_code == 200
 
 
 @pytest.mark.skipif(

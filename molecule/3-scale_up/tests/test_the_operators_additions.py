@@ -5,11 +5,15 @@ from __future__ import annotations
 from helpers.run import PROJECT, SOAK
 
 
-def test_a_database_a_site_and_listeners_of_the_operator_arrive(additions_arrive, get, url, whole, sign, stored):
+def test_a_database_a_site_and_listeners_of_the_operator_arrive(
+    additions_arrive, get, url, whole, sign, stored, eventually
+):
     whole()
     additions_arrive("3-scale_up")
     whole()
-    assert stored(sign("beside the shop")) and get(f"{url}/").status_code == 200
+    entry = sign("beside the shop")
+    eventually(lambda: stored(entry))
+    assert get(f"{url}/").status_code == 200
 
 
 def test_a_further_application_arrives_and_is_deployed_alone(notes_arrives, playbook, addresses, whole):
