@@ -432,11 +432,11 @@ def test_replicas_that_are_stopped_misled_or_writable_are_healed(root, applied, 
     applied(TWO, THREE)
     assert root(TWO, "SELECT @@super_read_only") == "1"
     for name in (TWO, THREE):
-        assert check(name, "replica")[0] == 200
+        eventually(lambda name=name: check(name, "replica")[0] == 200)
     applied()
 
 
-def test_a_replica_with_damaged_relay_logs_fetches_them_anew(root, docker, applied, check):
+def test_a_replica_with_damaged_relay_logs_fetches_them_anew(root, docker, applied, check, eventually):
     root(TWO, "STOP REPLICA SQL_THREAD")
     root(ONE, "INSERT INTO guestbook.first VALUES (43)")
     time.sleep(0.5)
@@ -446,11 +446,11 @@ def test_a_replica_with_damaged_relay_logs_fetches_them_anew(root, docker, appli
     docker("exec", TWO, "sh", "-c", damage)
     root(TWO, "STOP REPLICA")
     applied(TWO)
-    assert check(TWO, "replica")[0] == 200
-    assert root(TWO, "SELECT COUNT(*) FROM guestbook.first WHERE id = 43") == "1"
+    eventually(lambda: check(TWO, "replica")[0] == 200)
+    eventually(lambda: root(TWO, "SELECT COUNT(*) FROM guestbook.first WHERE id = 43") == "1")
 
 
-def test_a_changed_password_reaches_everybody_and_is_never_shown(role, root, check, addresses):
+def test_a_changed_password_reaches_everybody_and_is_never_shown(role, root, check, addresses, eventually):
     new = "planted-canary '\"\\$%#"
     done = role(ROLE, "-vvv", "--diff", mysql_replication_password=new)
     assert done.code == 0 and "planted-canary" not in done.output, done.output
@@ -464,7 +464,7 @@ def test_a_changed_password_reaches_everybody_and_is_never_shown(role, root, che
     assert again.code == 0 and again.changed == 0, again.output
     back = role(ROLE)
     assert back.code == 0, back.output
-    assert [check(name, "readable")[0] for name in NAMES] == [200, 200, 200]
+    eventually(lambda: [check(name, "readable")[0] for name in NAMES] == [200, 200, 200])
 
 
 def test_a_restarted_source_is_opened_when_the_others_have_been_asked(docker, source, eventually, root):
@@ -650,7 +650,7 @@ def test_a_failover_that_could_lose_data_is_refused_until_it_is_accepted_by_name
     back = operate("rejoin")
     assert back.code == 0, back.output
     eventually(lambda: root(left, "SELECT @@rpl_semi_sync_source_timeout") == "4294967295")
-    assert [check(name, "readable")[0] for name in NAMES] == [200, 200, 200]
+    eventually(lambda: [check(name, "readable")[0] for name in NAMES] == [200, 200, 200])
 
 
 def test_a_failover_that_reaches_nobody_says_so_once(operate, source):
@@ -692,7 +692,9 @@ def emptied(docker):
     return forget
 
 
-def test_a_first_run_that_is_killed_is_finished_by_the_next_one_host_after_the_other(emptied, role, source, check):
+def test_a_first_run_that_is_killed_is_finished_by_the_next_one_host_after_the_other(
+    emptied, role, source, check, eventually
+):
     dice = random.Random(SEED)  # noqa: S311 - moments, not secrets
     for _ in range(LONG_KILLS):
         emptied()
@@ -700,7 +702,7 @@ def test_a_first_run_that_is_killed_is_finished_by_the_next_one_host_after_the_o
         done = role(ROLE, "--forks=1")
         assert done.code == 0, done.output
         assert source() == ONE
-        assert [check(name, "readable")[0] for name in NAMES] == [200, 200, 200]
+        eventually(lambda: [check(name, "readable")[0] for name in NAMES] == [200, 200, 200])
 
 
 def test_at_the_end_nothing_is_left_to_do(role):
