@@ -1,6 +1,6 @@
 """What an operator and an application notice of a source with two replicas: what was acknowledged stays.
 
-FOOBAR_SOAK=1 kills twenty switchovers, five failovers and five first runs; otherwise one of one kind, which changes with
+FOOBAR_SOAK=1 kills twenty switchovers, five failovers and five first runs; otherwise one of a kind, which changes with
 the day. FOOBAR_SEED repeats the choice and the moments of a report.
 """
 
@@ -570,7 +570,7 @@ def test_a_failover_after_kill_loses_nothing_and_the_old_source_comes_back(
     with writer:
         docker("exec", old, "sh", "-c", "systemctl mask --quiet mysql && systemctl kill --signal=KILL mysql")
         predicted = operate("failover", "--check")
-        assert predicted.code == 0 and "is promoted" in predicted.output, predicted.output
+        assert predicted.code == 0 and "is promoted: " in predicted.output, predicted.output
         begin = time.monotonic()
         done = operate("failover")
         assert done.code == 0, done.output
