@@ -21,21 +21,23 @@ class Web:
     Args:
         scheme: ``http`` or ``https``.
         ca: file with the certificates to trust; the machine's own ones without it.
+        timeout: seconds that a visitor waits for an answer.
     """
 
     scheme: str = "http"
     ca: str | None = None
+    timeout: float = 5
 
     def url(self, address: str, port: int | str | None = None) -> str:
         """The URL of an address, without a slash at its end: IPv6 in brackets, the port where it is given."""
         host = f"[{address}]" if ":" in address else address
         return f"{self.scheme}://{host}" + (f":{port}" if port else "")
 
-    def request(self, method: str, url: str, host: str, timeout: float = 5, **arguments) -> requests.Response:
+    def request(self, method: str, url: str, host: str, timeout: float | None = None, **arguments) -> requests.Response:
         """Send one request over a connection of its own, under the name of a site. A redirect is an answer."""
         headers = {"Host": host, **arguments.pop("headers", {})}
         settings = {"allow_redirects": False, "verify": self.ca or True} | arguments
-        return requests.request(method, url, headers=headers, timeout=timeout, **settings)
+        return requests.request(method, url, headers=headers, timeout=timeout or self.timeout, **settings)
 
     def connection(self, address: str) -> http.client.HTTPConnection:
         """A connection that is kept as long as its user likes."""
