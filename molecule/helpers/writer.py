@@ -34,7 +34,9 @@ class Writer:
 
     def __call__(self) -> requests.Response:
         entry = self.entry()
-        answer = self.web.request("POST", f"{self.url}/api/entries", self.host, json=entry, timeout=2 * self.web.timeout)
+        answer = self.web.request(
+            "POST", f"{self.url}/api/entries", self.host, json=entry, timeout=2 * self.web.timeout
+        )
         if answer.ok:
             self.acknowledged.append(entry["id"])
         return answer
