@@ -14,6 +14,7 @@ import jinja2
 import pytest
 import requests
 import yaml
+from helpers.load import within
 from helpers.run import note_figure
 
 A, B = "foobar-app-a", "foobar-app-b"
@@ -27,8 +28,8 @@ def host(hosts):
 
 @pytest.fixture(scope="module")
 def page(get, addresses):
-    """Return a function that asks the first application for a page."""
-    return lambda path: get(f"http://{addresses[A]}:8000{path}", host="app")
+    """Return a function that asks the first application for a page, and waits while that starts again."""
+    return lambda path: get(f"http://{addresses[A]}:8000{path}", host="app", timeout=within(5))
 
 
 @pytest.fixture(scope="module")
@@ -667,7 +668,7 @@ def test_full_disk_fails_no_request(host, good, deploy, bad, get, addresses, req
         assert first.code == 0, first.output
         host.check_output("dd if=/dev/zero of=/srv/tiny/filler bs=64k 2>&1 || true")
         bad.edit("app = Flask", "# changed\napp = Flask")
-        with request_loop(lambda: get(f"http://{addresses[A]}:8002/health")) as visitor:
+        with request_loop(lambda: get(f"http://{addresses[A]}:8002/health", timeout=within(5))) as visitor:
             done = deploy(source=bad, **tiny)
         visitor.report("deployment to a full disk")
         assert done.code != 0 and "No space left on device" in done.output, done.output
