@@ -306,7 +306,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
             f"gunicorn_flask_absent: '{name}' cannot have been the name of an application; "
             "write what gunicorn_flask_name was",
         )
-        for name in ("..", "a/b", "root", "")
+        for name in ("..", "a/b", "root", "www", "")
     ),
     (
         "a_release_is_kept",
