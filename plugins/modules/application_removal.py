@@ -9,7 +9,9 @@ short_description: Take Python web applications off a host that releases were de
 version_added: 0.2.0
 description:
   - Stops an application's units, which frees its port, and removes them, its configuration and its releases.
-  - Its data and the account that they belong to stay unless asked for. What no deployment has made is refused.
+  - Its data and the account that they belong to stay unless asked for, and what else is in its directory below C(/srv)
+    stays in any case. What no deployment has made is refused.
+  - Nothing is deleted through a mount point. Where something is mounted in what would be deleted, that is refused.
   - One that is not there is no change.
 options:
   applications:

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import mounts
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree.model import (
     MANIFEST,
     OWN_NAMES,
@@ -117,22 +118,9 @@ def refuse_unsuitable(tree: Tree) -> None:
         raise ConfigTreeError(f"{root} is a symbolic link; give the directory itself as root")
     if root.exists() and not root.is_dir():
         raise ConfigTreeError(f"{root} is not a directory; move it away")
-    for point in _mount_points():
+    for point in mounts.mount_points():
         if point == root or root in point.parents:
             raise ConfigTreeError(f"{point} is a mount point, so {root} cannot be exchanged as a whole; unmount it")
-
-
-def _mount_points() -> list[Path]:
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    # The kernel writes space, tab, newline and backslash as octal escapes.
-    escapes = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
-    points = []
-    for line in lines:
-        point = line.split(" ")[4]
-        for code, character in escapes.items():
-            point = point.replace(code, character)
-        points.append(Path(point))
-    return points
 
 
 def refuse_immutable(tree: Tree, live: Mapping[str, Entry]) -> None:
@@ -359,7 +347,7 @@ def finish_adoption(tree: Tree) -> None:
     if not tree.clone.exists():
         return
     root, clone = str(tree.root), str(tree.clone)
-    if tree.root not in _mount_points():
+    if tree.root not in mounts.mount_points():
         _must_run(["mount", "--bind", clone, root])
     _must_run(["unshare", "--mount", "--propagation", "private", "sh", "-c", REPLACE, clone, root])
 

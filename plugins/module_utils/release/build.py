@@ -26,10 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import made, model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 
-MARK = ".complete"
+MARK = made.MARK
 # Lines of requirements that mean the same wherever they stand. What else there may be, a path or `-e .`, depends on the
 # code around it.
 FROM_AFAR = re.compile(
@@ -116,20 +116,21 @@ class Store:
     # --- building
 
     def next_place(self) -> Path:
-        """A name that is free, or free to be taken: never that of the live release."""
+        """A name that is free, or free to be taken: never that of the live release or of something of somebody else."""
         live = self.live()
         names = (self.wanted if number == 0 else f"{self.wanted}.{number}" for number in range(1000))
-        return next(path for path in map(self.releases.joinpath, names) if path != live)
+        paths = (path for path in map(self.releases.joinpath, names) if path != live)
+        return next(path for path in paths if not os.path.lexists(path) or made.is_release(path))
 
     def tidy(self) -> None:
         """What died while it was built goes, and environments that no release leads to. Only builders make either."""
         live = self.live()
-        for path in self.releases.iterdir():
-            if path != live and not (path / MARK).exists():
+        for path in made.entries(self.releases):
+            if path != live and not (path / MARK).exists() and made.is_release(path):
                 shutil.rmtree(path)
         used = self._used_venvs()
-        for path in self.venvs.iterdir():
-            if path.name not in used:
+        for path in made.entries(self.venvs):
+            if path.name not in used and made.is_environment(path):
                 shutil.rmtree(path)
 
     def _used_venvs(self) -> set[str]:
@@ -139,7 +140,11 @@ class Store:
     def build(self, source: Mapping[str, Any], archive: Path | None, digest: str, gunicorn: str) -> Path:
         if self.python is None:
             raise ReleaseError("gunicorn_flask_python: there is no such program on this host; install it first")
-        for directory in (self.root, self.releases, self.venvs):
+        made.refuse_foreign(self.root)
+        self.root.mkdir(mode=0o755, exist_ok=True)
+        # First of all: a build that dies is known again.
+        made.claim(self.root)
+        for directory in (self.releases, self.venvs):
             directory.mkdir(mode=0o755, exist_ok=True)
         self.tidy()
         path = self.next_place()

@@ -2,7 +2,8 @@
 """Whose are the account, the group, the units and the directories of an application's name? Nothing is changed.
 
 What an earlier run has made is ours: the account says so itself, in its comment. Accounts of earlier versions do not:
-there, a finished deployment says it, or a release together with an account that can do nothing but run a service.
+there, a finished deployment says it, or a release together with an account that can do nothing but run a service. That
+a directory holds releases says nothing, since other programs do it that way, too: they have to be ours.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import made
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 
 COMMENT = "gunicorn_flask of foobar.web_infrastructure"
 SHADOW = Path("/etc/shadow")
 STATE = Path("/var/lib")
 UNITS = [Path(place) for place in ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")]
-# In a filesystem of its own, and left by an editor or a backup.
-NO_CONTENT = {"lost+found"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Names:
 
     @property
     def built(self) -> bool:
-        return (self.root / "releases").is_dir()
+        """Whether there is something that a deployment has built."""
+        return made.is_in_use(self.root)
 
 
 def refuse_foreign(names: Names) -> None:
@@ -101,12 +102,14 @@ def is_masked(path: Path) -> bool:
 
 
 def refuse_foreign_directories(names: Names, account_is_ours: bool) -> None:
-    if holds_something(names.root) and not names.built:
+    made.refuse_foreign(names.root)
+    known = account_is_ours or names.deployed or names.built
+    # Without its releases: what the application has stored in there stays when it is removed.
+    if holds_something(names.root) and not made.is_ours(names.root) and not known:
         raise ReleaseError(
             f"gunicorn_flask_name: {names.root} is there and holds no releases; nothing was changed: choose another "
             "name, or move it away"
         )
-    known = account_is_ours or names.deployed or names.built
     if holds_something(names.config) and not known:
         raise ReleaseError(
             f"gunicorn_flask_name: {names.config} is there and was made by no deployment; nothing was changed: choose "
@@ -130,7 +133,7 @@ def holds_something(path: Path) -> bool:
     """An empty directory, such as a fresh filesystem, is nobody's."""
     if not os.path.lexists(path):
         return False
-    return not path.is_dir() or path.is_symlink() or any(item.name not in NO_CONTENT for item in path.iterdir())
+    return not path.is_dir() or path.is_symlink() or any(item.name not in made.NO_CONTENT for item in path.iterdir())
 
 
 def is_sound(user: str) -> bool:

@@ -48,6 +48,8 @@ FOREIGN_NAMES = (
     "ssh",
     "sshd",
     "systemd",
+    # /srv/www holds the files of nginx's sites.
+    "www",
     "www-data",
 )
 # The settings that a release's switch and the units depend on.
@@ -154,6 +156,22 @@ def writable_paths_are_absolute(values: RoleValues) -> Iterator[Mistake]:
         if not DIRECTORY.fullmatch(path):
             wrong = f"'{path}' is not an absolute path below /"
             yield Mistake("gunicorn_flask_writable_paths", wrong, "write it as in /srv/uploads")
+
+
+def writable_paths_are_not_below_one_another(values: RoleValues) -> Iterator[Mistake]:
+    """The application may make a link of any directory below one that it owns."""
+    name = text(values.values.get("gunicorn_flask_name"))
+    paths = texts(values.values.get("gunicorn_flask_writable_paths"))
+    own = [f"/var/lib/{name}"] if name else []
+    for path in paths:
+        whole = posixpath.normpath(path)
+        for place in dict.fromkeys([*own, *map(posixpath.normpath, paths)]):
+            if whole.startswith(f"{place}/"):
+                wrong = f"'{path}' is below {place}, which the application may write to"
+                yield Mistake(
+                    "gunicorn_flask_writable_paths", wrong, "leave it out: the application can make it itself"
+                )
+                break
 
 
 def _files(values: RoleValues) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -346,6 +364,7 @@ RULES: tuple[Rule, ...] = (
     environment_has_texts_and_numbers,
     arguments_for_gunicorn_are_read_and_leave_the_switch_to_the_role,
     writable_paths_are_absolute,
+    writable_paths_are_not_below_one_another,
     files_stay_in_their_place,
     files_are_listed_once,
     files_have_one_source,

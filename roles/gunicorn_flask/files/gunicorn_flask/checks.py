@@ -22,6 +22,7 @@ REQUIREMENT_S = 60
 
 def check(app: Application, migration: Sequence[str]) -> None:
     try:
+        sandbox.remove_strays(app.name)
         require(app.requires)
         open_parent(app)
         verify_units(app)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gunicorn_flask import system
 from gunicorn_flask.application import Application, Failure
 
 STATE = Path("/var/lib")
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+# As many links as the kernel follows on one way.
+MOST_LINKS = 40
 
 
 def make_writable_places(app: Application) -> None:
@@ -31,13 +37,55 @@ def make(path: Path, user: pwd.struct_passwd) -> bool:
     if path.exists():
         return False
     try:
-        path.mkdir(mode=0o700)
+        with opened(path.parent) as parent:
+            os.mkdir(path.name, 0o700, dir_fd=parent)
+            give(path, parent, user)
     except OSError as error:
         place = "/var/lib" if path.parent == STATE else "gunicorn_flask_writable_paths"
         raise Failure(f"{place}: {path} cannot be made: {error.strerror}") from None
-    os.chown(path, user.pw_uid, user.pw_gid)
-    path.chmod(0o750)
     return True
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A directory, on the way to which only links are followed that nobody but root can have put there."""
+    handle, only_root, links = os.open("/", DIRECTORY), True, 0
+    waiting = list(reversed(path.parts[1:]))
+    try:
+        while waiting:
+            part = waiting.pop()
+            only_root = only_root and is_written_by_root_only(os.fstat(handle))
+            is_link = stat.S_ISLNK(os.stat(part, dir_fd=handle, follow_symlinks=False).st_mode)
+            if is_link and only_root and links < MOST_LINKS:
+                links += 1
+                target = Path(os.readlink(part, dir_fd=handle))
+                waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+                following = os.open("/", DIRECTORY) if target.is_absolute() else os.dup(handle)
+            else:
+                following = os.open(part, DIRECTORY, dir_fd=handle)
+            os.close(handle)
+            handle = following
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_written_by_root_only(status: os.stat_result) -> bool:
+    return status.st_uid == 0 and not status.st_mode & 0o022
+
+
+def give(path: Path, parent: int, user: pwd.struct_passwd) -> None:
+    """What has just been made, and not what somebody has put in its place since."""
+    made = os.open(path.name, DIRECTORY, dir_fd=parent)
+    try:
+        with os.scandir(made) as items:
+            is_empty = not any(items)
+        if not is_empty or os.fstat(made).st_uid != os.geteuid():
+            raise Failure(f"gunicorn_flask_writable_paths: {path} was replaced while it was made; run again")
+        os.fchown(made, user.pw_uid, user.pw_gid)
+        os.fchmod(made, 0o750)
+    finally:
+        os.close(made)
 
 
 def take_over(state: Path, uid: int, gid: int) -> None:

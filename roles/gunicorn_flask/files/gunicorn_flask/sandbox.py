@@ -13,6 +13,9 @@ from gunicorn_flask import system
 from gunicorn_flask.application import Application, Failure, environment_line
 
 UNITS = Path("/run/systemd/system")
+RUN = Path("/run")
+# What is in the folder of the copies.
+COPIED = {"environment", "files", "gunicorn.conf.py", "listener", "output"}
 # Upper bound of loading the application once, which has no limit of its own.
 LOAD_S = 300
 
@@ -76,7 +79,7 @@ class Copies:
     def __init__(self, app: Application, purpose: str) -> None:
         self.app = app
         self.name = f"{app.name}-{purpose}-{os.getpid()}"
-        self.folder = Path("/run", self.name)
+        self.folder = RUN / self.name
         self.units: list[Path] = []
 
     def __enter__(self) -> Copies:
@@ -123,6 +126,47 @@ class Copies:
         self.units.append(unit)
         unit.write_text(text)
         return unit
+
+
+def strays(name: str) -> list[Path]:
+    """Units and folders of copies that a check of the application has left which was killed."""
+    copies = rf"{re.escape(name)}-(?:trial|load)-[0-9]+"
+    found = []
+    for path in UNITS.glob(f"{name}-*"):
+        match = re.fullmatch(rf"{copies}(-{re.escape(name)}-[a-z0-9-]+)?\.(?:service|socket)", path.name)
+        if match and (not match[1] or users(path)[:1] in ([], [name])):
+            found.append(path)
+    for path in RUN.glob(f"{name}-*"):
+        if re.fullmatch(copies, path.name) and is_folder_of_copies(path):
+            found.append(path)
+    return sorted(found)
+
+
+def users(unit: Path) -> list[str]:
+    return re.findall(r"^User=(.*)$", unit.read_text(errors="replace"), re.MULTILINE)
+
+
+def is_folder_of_copies(folder: Path) -> bool:
+    """The directory of another application's listener may have such a name."""
+    return folder.is_dir() and not folder.is_symlink() and {item.name for item in folder.iterdir()} <= COPIED
+
+
+def remove_strays(name: str) -> None:
+    """Only while no other check of the application runs. A helper of a release that was never switched to may be up."""
+    found = strays(name)
+    units = [path for path in found if path.parent == UNITS]
+    names = [unit.name for unit in units]
+    if names:
+        system.run(["systemctl", "stop", *names])
+        running = [unit for unit in names if system.is_active(unit)]
+        if running:
+            raise Failure(f"of a trial that was killed, there still runs and cannot be stopped: {', '.join(running)}")
+        system.run(["systemctl", "reset-failed", *names])
+    for path in found:
+        if path in units:
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def copy(source: Path, target: Path) -> None:

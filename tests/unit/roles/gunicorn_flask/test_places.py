@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,3 +72,72 @@ def test_a_writable_path_of_somebody_else_is_refused_and_the_state_directory_is_
     with pytest.raises(application.Failure, match="_writable_paths: the user web may not write to .*/lib,"):
         places.make_writable_places(app)
     assert owners(tmp_path / "new")["."] == (4321, 4322)
+
+
+@pytest.fixture
+def grounds(tmp_path):
+    """A directory on the way to which nobody but root can put links."""
+    place = Path("/srv", f"test-{os.getpid()}-{tmp_path.name}")
+    place.mkdir(mode=0o755)
+    yield place
+    shutil.rmtree(place)
+
+
+@as_root
+@pytest.mark.parametrize("depth", ["middle", "middle/deeper"])
+def test_no_directory_is_made_behind_a_link_of_the_application(grounds, depth):
+    outside, owned = grounds / "etc", grounds / "owned"
+    (outside / "deeper").mkdir(parents=True)
+    owned.mkdir()
+    os.chown(owned, 4321, 4322)
+    (owned / "middle").symlink_to(outside)
+    # Root's own link may lead into that directory, too.
+    (grounds / "link").symlink_to(owned)
+    before = owners(outside)
+    for way in (owned, grounds / "link"):
+        with pytest.raises(application.Failure, match="_writable_paths: .*/new cannot be made: "):
+            places.make(way / depth / "new", USER)
+    assert owners(outside) == before
+
+
+@as_root
+@pytest.mark.parametrize("target", ["real", "../{name}/real", "{grounds}/real", "second"])
+def test_roots_own_links_lead_to_where_it_is_made(grounds, target):
+    (grounds / "real").mkdir()
+    (grounds / "second").symlink_to("real")
+    (grounds / "link").symlink_to(target.format(name=grounds.name, grounds=grounds))
+    assert places.make(grounds / "link/new", USER)
+    made = grounds / "real/new"
+    assert owners(made)["."] == (4321, 4322) and made.stat().st_mode & 0o7777 == 0o750
+    assert not places.make(grounds / "link/new", USER)
+
+
+@as_root
+def test_links_that_go_round_are_no_way(grounds):
+    (grounds / "one").symlink_to("two")
+    (grounds / "two").symlink_to("one")
+    with pytest.raises(application.Failure, match="cannot be made: "):
+        places.make(grounds / "one/new", USER)
+
+
+@as_root
+@pytest.mark.parametrize("trick", ["link", "directory"])
+def test_what_the_application_has_put_in_its_place_meanwhile_is_not_given_to_it(grounds, monkeypatch, trick):
+    owned, secret = grounds / "owned", grounds / "owned/secret"
+    secret.mkdir(parents=True)
+    (secret / "key").touch()
+    before = owners(secret)
+
+    def mkdir(name, mode=0o777, dir_fd=None, real=os.mkdir):
+        real(name, mode, dir_fd=dir_fd)
+        (owned / "new").rmdir()
+        if trick == "link":
+            (owned / "new").symlink_to(secret)
+        else:
+            secret.rename(owned / "new")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", mkdir)
+        with pytest.raises(application.Failure, match="cannot be made|was replaced while it was made"):
+            places.make(owned / "new", USER)
+    assert owners(owned / "new" if trick == "directory" else secret) == before

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gunicorn_flask import application, sandbox, system
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import removal
+from gunicorn_flask import application, checks, sandbox, system
 
 from .conftest import done
 
@@ -126,3 +127,75 @@ def test_a_death_by_a_signal_is_named_with_what_to_loosen(app, written, monkeypa
 )
 def test_a_log_tells_of_a_death(log, said):
     assert said in sandbox.death_in(log) and bool(said) == bool(sandbox.death_in(log))
+
+
+@pytest.fixture
+def left(tmp_path, monkeypatch) -> Path:
+    """What checks have left that were killed, of the application web and of others."""
+    run, units = tmp_path / "host", tmp_path / "host/systemd/system"
+    units.mkdir(parents=True)
+    for name, user in {
+        "web-trial-12.service": "web",
+        "web-trial-12.socket": "",
+        "web-load-7.service": "web",
+        "web-trial-12-web-worker.service": "web",
+        "web-load-8.service": "",
+        "web-trial-1-trial-12.service": "web-trial-1",
+        "web-trial-1-trial-12.socket": "",
+        "web-trial-1-web-x-trial-12.service": "web-trial-1-web-x",
+        "web-trial-x.service": "web",
+        "web-trial-12.timer": "web",
+        "web2-trial-12.service": "web2",
+        "other-web-trial-12.service": "other-web",
+    }.items():
+        (units / name).write_text(f"[Service]\nUser={user}\n" if user else "")
+    for path in ("web-trial-12/environment", "web-trial-1/web-trial-1.sock", "web2-trial-12/environment"):
+        (run / path).parent.mkdir()
+        (run / path).touch()
+    (run / "web-load-7").mkdir()
+    monkeypatch.setattr(sandbox, "RUN", run)
+    monkeypatch.setattr(sandbox, "UNITS", units)
+    monkeypatch.setattr(removal, "TRANSIENT_UNITS", units)
+    return run
+
+
+OURS = {
+    "web-trial-12.service",
+    "web-trial-12.socket",
+    "web-load-7.service",
+    "web-trial-12-web-worker.service",
+    "web-load-8.service",
+}
+
+
+def test_a_check_stops_what_one_that_was_killed_has_left_and_nobody_elses(app, left, monkeypatch):
+    asked = []
+    monkeypatch.setattr(system, "run", lambda argv, **_: asked.append(argv) or done(""))
+    before = {path.name for path in sandbox.UNITS.iterdir()}
+
+    def require(_commands):
+        raise application.Failure("looked at first")
+
+    monkeypatch.setattr(checks, "require", require)
+    with pytest.raises(application.Failure, match="looked at first"):
+        checks.check(app, [])
+    assert asked[0][:2] == ["systemctl", "stop"] and set(asked[0][2:]) == OURS
+    assert {path.name for path in sandbox.UNITS.iterdir()} == before - OURS
+    assert {path.name for path in left.glob("*-*")} == {"web-trial-1", "web2-trial-12"}
+    asked.clear()
+    sandbox.remove_strays(app.name)
+    assert asked == []
+
+
+def test_one_that_cannot_be_stopped_is_named_and_known_to_the_next(app, left, monkeypatch):
+    monkeypatch.setattr(system, "run", lambda argv, **_: done(""))
+    monkeypatch.setattr(system, "is_active", lambda unit: unit == "web-load-7.service")
+    with pytest.raises(application.Failure, match="cannot be stopped: web-load-7.service$"):
+        sandbox.remove_strays(app.name)
+    assert {path.name for path in sandbox.UNITS.iterdir()} >= OURS
+
+
+def test_the_removal_of_an_application_finds_the_same(left):
+    assert removal.trials("web") == sandbox.strays("web") and removal.COPIED == sandbox.COPIED
+    for name in ("web-trial-1", "web-trial-1-web-x", "web2", "other-web"):
+        assert removal.trials(name) == sandbox.strays(name) != []

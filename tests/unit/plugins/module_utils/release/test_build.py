@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import build, model, ownership
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import build, made, model, ownership
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 from ansible_collections.foobar.web_infrastructure.plugins.modules import release as module
 
@@ -98,11 +98,83 @@ def test_a_build_that_fails_leaves_nothing(host, pip, source, step):
 def test_what_died_while_it_was_built_goes(host):
     live = host.ensure()["path"]
     host.switch(live)
-    (host.root / "releases/dead").mkdir()
-    assert not host.ensure()["changed"] and "dead" in host.releases
+    dead = "0123456789ab"
+    (host.root / "releases" / dead / "app").mkdir(parents=True)
+    assert not host.ensure()["changed"] and dead in host.releases
     (host.source / "run").write_text("new")
     host.ensure()
-    assert "dead" not in host.releases and Path(live).name in host.releases
+    assert dead not in host.releases and Path(live).name in host.releases
+
+
+@pytest.mark.parametrize("name", ["20260101120000", "0123456789ab", "notes"])
+def test_what_somebody_else_has_put_beside_the_releases_stays(host, name):
+    host.ensure()
+    for folder in ("releases", "venvs"):
+        (host.root / folder / "notes").mkdir()
+        (host.root / folder / "file").touch()
+    (host.root / "releases" / name / "public").mkdir(parents=True)
+    (host.source / "run").write_text("new")
+    host.ensure()
+    assert {"notes", "file", name} <= set(host.releases) and (host.root / "venvs/notes").exists()
+    assert (host.root / "releases" / name / "public").exists()
+
+
+def test_a_name_that_somebody_else_has_taken_is_left_to_them(host):
+    wanted = host.ensure(check_mode=True)["name"]
+    host.root.mkdir()
+    made.claim(host.root)
+    (host.root / "releases" / wanted / "public").mkdir(parents=True)
+    assert host.ensure()["name"] == f"{wanted}.1" and (host.root / "releases" / wanted / "public").exists()
+
+
+def test_a_directory_of_releases_of_somebody_else_is_refused_and_stays(host):
+    releases = host.root / "releases"
+    for release in ("20260101120000", "20260102120000"):
+        (releases / release / "public").mkdir(parents=True)
+    (host.root / "current").symlink_to("releases/20260102120000")
+    with pytest.raises(ReleaseError, match=f"{releases} was made by no deployment"):
+        host.ensure()
+    assert host.releases == ["20260101120000", "20260102120000"]
+    assert sorted(path.name for path in host.root.iterdir()) == ["current", "releases"]
+
+
+def test_a_first_build_that_was_killed_at_any_moment_is_finished_by_the_next(host, monkeypatch, tmp_path):
+    """It is killed before its nth change to the disk."""
+
+    class Killed(BaseException):
+        pass
+
+    for step in range(200):
+        host.root = tmp_path / "srv" / f"web{step}"
+        left = [step]
+
+        def change(real, left=left):
+            def dying(*arguments, **options):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return real(*arguments, **options)
+
+            return dying
+
+        with monkeypatch.context() as patch:
+            for name in ("mkdir", "touch", "symlink_to", "rename", "write_text"):
+                patch.setattr(Path, name, change(getattr(Path, name)))
+            for name in ("rmtree", "copyfileobj"):
+                patch.setattr(build.shutil, name, change(getattr(shutil, name)))
+            try:
+                host.ensure()
+                killed = False
+            except Killed:
+                killed = True
+        names = {"user": "web", "root": host.root, "config": tmp_path / "etc", "units": []}
+        ownership.refuse_foreign_directories(ownership.names_of(names), account_is_ours=False)
+        if not killed:
+            assert step > 10
+            return
+        result = host.ensure()
+        assert host.releases == [result["name"]] and (Path(result["path"]) / build.MARK).is_file()
+        assert len(list((host.root / "venvs").iterdir())) == 1
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(host, monkeypatch):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import ownership
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import made, ownership
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 
 PERSON = SimpleNamespace(pw_uid=1000, pw_gecos="Ann", pw_dir="/home/web", pw_shell="/bin/bash")
@@ -52,7 +53,28 @@ def deployed(machine: Host) -> None:
 
 
 def built(machine: Host) -> None:
-    (machine.srv / "releases").mkdir(parents=True)
+    """As earlier versions did it, which put no mark into the directory itself."""
+    machine.put(machine.srv / "releases/0123456789ab/.complete", '{"built": 1.5, "python": "", "app": "", "venv": ""}')
+
+
+def built_half(machine: Host) -> None:
+    (machine.srv / "releases/0123456789ab/app").mkdir(parents=True)
+
+
+def begun(machine: Host) -> None:
+    for folder in ("releases", "venvs"):
+        (machine.srv / folder).mkdir(parents=True)
+
+
+def removed_half(machine: Host) -> None:
+    machine.put(machine.srv / "venvs/0123456789ab/.complete", json.dumps(64 * "a"))
+    machine.put(machine.srv / "uploads/a.png")
+
+
+def marked(machine: Host) -> None:
+    machine.srv.mkdir()
+    made.claim(machine.srv)
+    machine.put(machine.srv / "uploads/a.png")
 
 
 def test_a_bare_host_and_empty_directories_are_nobodys(machine):
@@ -126,6 +148,68 @@ def test_directories_of_somebody_else_are_refused(machine):
     (machine.srv / "index.html").unlink()
     machine.put(machine.etc / "site.conf")
     with pytest.raises(ReleaseError, match=f"{machine.etc} is there and was made by no deployment"):
+        machine.look()
+
+
+@pytest.mark.parametrize("before", [built, built_half, removed_half, marked])
+def test_what_deployments_have_made_is_known_wherever_they_died(machine, before):
+    before(machine)
+    machine.look()
+
+
+def test_directories_that_an_earlier_version_has_left_empty_are_taken(machine):
+    begun(machine)
+    machine.account = OURS
+    machine.look()
+
+
+def test_what_an_application_has_stored_there_stays_and_does_not_stand_in_the_way(machine):
+    machine.put(machine.srv / "uploads/a.png")
+    with pytest.raises(ReleaseError, match=f"{machine.srv} is there and holds no releases"):
+        machine.look()
+    machine.account = OURS
+    machine.look()
+
+
+def capistrano(machine: Host) -> None:
+    for release in ("20260101120000", "20260102120000"):
+        machine.put(machine.srv / "releases" / release / "Gemfile")
+    machine.put(machine.srv / "shared/log")
+    (machine.srv / "current").symlink_to("releases/20260102120000")
+
+
+def commits(machine: Host) -> None:
+    machine.put(machine.srv / "releases/0123456789ab/Gemfile")
+
+
+def a_file(machine: Host) -> None:
+    machine.put(machine.srv / "releases")
+
+
+@pytest.mark.parametrize("theirs", [capistrano, commits, a_file])
+@pytest.mark.parametrize("account", [None, OURS])
+def test_releases_of_somebody_else_are_refused(machine, theirs, account):
+    theirs(machine)
+    machine.account = account
+    with pytest.raises(ReleaseError, match=f"{machine.srv}/releases was made by no deployment"):
+        machine.look()
+
+
+def test_releases_of_somebody_else_make_nothing_else_known(machine):
+    capistrano(machine)
+    machine.account = SERVICE
+    with pytest.raises(ReleaseError, match="an account 'web' that no deployment has made"):
+        machine.look()
+    machine.account, machine.group = None, SimpleNamespace(gr_gid=1234)
+    with pytest.raises(ReleaseError, match="a group 'web' .*group id 1234"):
+        machine.look()
+
+
+def test_a_directory_that_was_left_to_an_application_makes_nothing_else_known(machine):
+    marked(machine)
+    machine.put(machine.lib / "web/status")
+    machine.owner = "root"
+    with pytest.raises(ReleaseError, match="/web is there, belongs to root and was made by no deployment"):
         machine.look()
 
 

@@ -135,6 +135,19 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"gunicorn_flask_writable_paths": ["uploads"]},
         "gunicorn_flask_writable_paths: 'uploads' is not an absolute path below /; write it as in /srv/uploads",
     ),
+    *(
+        (
+            "writable_paths_are_not_below_one_another",
+            {"gunicorn_flask_writable_paths": ["/srv/uploads", "/srv/uploads2", path]},
+            f"gunicorn_flask_writable_paths: '{path}' is below {place}, which the application may write to; "
+            "leave it out: the application can make it itself",
+        )
+        for path, place in (
+            ("/var/lib/guest-book_1/uploads", "/var/lib/guest-book_1"),
+            ("/var/lib/guest-book_1x/../guest-book_1/a/b", "/var/lib/guest-book_1"),
+            ("/srv/uploads/a/b", "/srv/uploads"),
+        )
+    ),
     (
         "unit_lines_are_lines_of_a_unit",
         {"gunicorn_flask_unit_extra": ["[Install]"]},
@@ -293,7 +306,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
             f"gunicorn_flask_absent: '{name}' cannot have been the name of an application; "
             "write what gunicorn_flask_name was",
         )
-        for name in ("..", "a/b", "root", "")
+        for name in ("..", "a/b", "root", "www", "")
     ),
     (
         "a_release_is_kept",
