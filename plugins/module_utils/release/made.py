@@ -62,8 +62,11 @@ def refuse_foreign(root: Path) -> None:
 
 
 def claim(root: Path) -> None:
-    if not (root / HOME_MARK).exists():
-        (root / HOME_MARK).touch(mode=0o644)
+    mark = root / HOME_MARK
+    if not mark.exists():
+        mark.touch()
+        # Whatever umask the run has.
+        mark.chmod(0o644)
 
 
 def entries(folder: Path) -> list[Path]:
