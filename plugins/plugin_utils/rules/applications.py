@@ -12,6 +12,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.mo
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.mysql_replication import (
     DATABASE,
     LONGEST_USER,
+    user_mistakes,
 )
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import (
     mappings,
@@ -172,6 +173,8 @@ def databases_have_names(inventory: Inventory) -> Iterator[Mistake]:
         if user is not None and not 0 < len(user) <= LONGEST_USER:
             wrong = f"{user!r} has {len(user)} characters"
             yield Mistake(f"{entry.place}, database.user", wrong, f"MySQL takes 1 to {LONGEST_USER}", entry.host)
+        if user is not None:
+            yield from user_mistakes(f"{entry.place}, database.user", user, entry.host)
         password = entry.database.get("password")
         if password is not None:
             yield from secret_mistakes(f"{entry.place}, database.password", password, entry.host)

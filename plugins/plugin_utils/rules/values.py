@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Values of variables as rules read them: one of the wrong type is passed over, shape_mistakes and argument_specs refuse it."""
+"""Values of variables as rules read them: one of the wrong type is passed over, it is refused by its shape."""
 
 from __future__ import annotations
 

@@ -330,6 +330,10 @@ BROKEN = {
         lambda s: s.put("site_database_user", "u" * 40),
         f"site_database_user (on 8 hosts): '{'u' * 40}' has 40 characters; MySQL takes 32 at most",
     ),
+    "a database user that is two": (
+        lambda s: s.put("site_database_user", "shop,mysql.sys"),
+        "site_database_user (on 8 hosts): 'shop,mysql.sys' is no name for an account; leave out spaces, quotes, commas",
+    ),
     "two values of one": (
         lambda s: s.put("site_domain", "shop.foobar.com", "web2"),
         "site_domain: lb1 and web2 have different values; set it once, in group_vars/all",
@@ -564,6 +568,10 @@ BROKEN = {
     "an account with too long a name": (
         lambda s: further(s, database=SHOP["database"] | {"user": "s" * 33}),
         f"site_applications, 'shop', database.user (on 8 hosts): '{'s' * 33}' has 33 characters; MySQL takes",
+    ),
+    "an account that is two": (
+        lambda s: further(s, database=SHOP["database"] | {"user": "shop,mysql.sys"}),
+        "site_applications, 'shop', database.user (on 8 hosts): 'shop,mysql.sys' is no name for an account; leave out",
     ),
     "a password that is a placeholder": (
         lambda s: further(s, database=SHOP["database"] | {"password": "changeme"}),
