@@ -8,6 +8,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils import p
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.plain import plain
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules import roles
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import RoleValues, lines
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import shape_mistakes
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.specs import typed_variable
 
 
@@ -33,7 +34,15 @@ class ActionModule(ActionBase):
             facts=task_vars.get("ansible_facts") or {},
             hostvars=task_vars["hostvars"],
         )
-        found = lines(roles.find_mistakes(role, values))
+        options = roles.options(role)
+        mistakes = [
+            mistake
+            for name in options
+            if name in values.values
+            for mistake in shape_mistakes(name, options[name], values[name], values.host)
+        ]
+        # The rules pass over what has another shape.
+        found = lines([*mistakes, *roles.find_mistakes(role, values)])
         result["changed"] = False
         if found:
             result["failed"] = True

@@ -37,6 +37,12 @@ options:
       package:
         description: Directory below C(site-packages) of the release. Example V(flask_admin/static).
         type: str
+  required:
+    description:
+      - Whether a release has to be there, with all of O(places).
+      - C(false) is for an application that the run is not for. What it does not have yet is not given out yet.
+    type: bool
+    default: true
   variable:
     description: What a mistake is named by. Example V(site_static).
     type: str
@@ -98,11 +104,12 @@ def main() -> None:
     try:
         releases = static.order(store, params["wanted"])
         here = params["wanted"] in releases if params["wanted"] else bool(releases)
-        if not here and not module.check_mode:
+        if not here and params["required"] and not module.check_mode:
             missing = f"no release {params['wanted']}".rstrip()
             module.fail_json(msg=f"{variable}: {params['root']} has {missing} to read; run the playbook of the stage")
         # A release that check mode would have built has no files to show: those of the others stay as they are.
-        found = static.collect(store, params["wanted"], params["places"], here, variable) if releases else {}
+        complete = here and params["required"]
+        found = static.collect(store, params["wanted"], params["places"], complete, variable) if releases else {}
     except model.ReleaseError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

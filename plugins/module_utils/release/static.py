@@ -37,6 +37,7 @@ ARGUMENT_SPEC = {
     "root": {"type": "path", "required": True},
     "wanted": {"type": "str", "default": ""},
     "places": PLACES_SPEC,
+    "required": {"type": "bool", "default": True},
     "variable": {"type": "str", "default": "site_static"},
 }
 # Below this and the id of a release is what it has otherwise than the one that counts.

@@ -12,6 +12,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.mo
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.mysql_replication import (
     DATABASE,
     LONGEST_USER,
+    user_mistakes,
 )
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import (
     mappings,
@@ -172,6 +173,8 @@ def databases_have_names(inventory: Inventory) -> Iterator[Mistake]:
         if user is not None and not 0 < len(user) <= LONGEST_USER:
             wrong = f"{user!r} has {len(user)} characters"
             yield Mistake(f"{entry.place}, database.user", wrong, f"MySQL takes 1 to {LONGEST_USER}", entry.host)
+        if user is not None:
+            yield from user_mistakes(f"{entry.place}, database.user", user, entry.host)
         password = entry.database.get("password")
         if password is not None:
             yield from secret_mistakes(f"{entry.place}, database.password", password, entry.host)
@@ -198,20 +201,42 @@ def variables_of_the_role_are_known(inventory: Inventory) -> Iterator[Mistake]:
 
 
 def units_are_their_own(inventory: Inventory) -> Iterator[Mistake]:
-    """A service or timer of one application has the unit that an application of another name would have."""
+    """The name of a service or timer follows that of its application: two of them may come to the same unit."""
     for host in inventory.groups.get("appservers", ()):
-        variables = inventory.readable[host]
-        first = {name.removeprefix(PREFIX): value for name, value in variables.items() if name.startswith(PREFIX)}
-        named = [(str(variables.get("gunicorn_flask_name")), first)]
-        named += [(entry.name, dict(entry.role)) for entry in entries_of(inventory, host)]
-        names = [name for name, _role in named]
-        for name, role in named:
-            for kind in ("services", "timers"):
-                for helper in mappings(role.get(kind)):
-                    if f"{name}-{helper.get('name')}" in names:
-                        wrong = f"the unit of {name}'s {helper.get('name')} is that of an application of this name"
-                        place = f"{APPLICATIONS}, '{name}-{helper.get('name')}'"
-                        yield Mistake(place, wrong, "choose another name for one of them", host)
+        seen: dict[str, _Unit] = {}
+        for unit in _units(inventory, host):
+            other = seen.setdefault(unit.name, unit)
+            # Of one application: a rule of the role has a sentence for it.
+            if other.application != unit.application:
+                wrong = f"its unit {unit.name}.service is that of {other.owner} as well"
+                yield Mistake(unit.place, wrong, "choose another name for one of them", host)
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What systemd knows something by, without .service, .socket or .timer."""
+
+    name: str
+    application: str
+    #: In words.
+    owner: str
+    place: str
+
+
+def _units(inventory: Inventory, host: str) -> Iterator[_Unit]:
+    """Those of all applications of a host."""
+    variables = inventory.readable[host]
+    first = {name.removeprefix(PREFIX): value for name, value in variables.items() if name.startswith(PREFIX)}
+    named = [(str(variables.get(f"{PREFIX}name")), f"{PREFIX}name", PREFIX, first)]
+    for entry in entries_of(inventory, host):
+        named.append((entry.name, entry.place, f"{entry.place}, gunicorn_flask.", dict(entry.role)))
+    for name, place, prefix, role in named:
+        yield _Unit(name, name, f"the application {name}", place)
+        for kind in ("service", "timer"):
+            for helper in mappings(role.get(f"{kind}s")):
+                own = text(helper.get("name"))
+                if own is not None:
+                    yield _Unit(f"{name}-{own}", name, f"the {kind} {own} of {name}", f"{prefix}{kind}s, '{own}'")
 
 
 def what_is_removed_is_not_listed(inventory: Inventory) -> Iterator[Mistake]:

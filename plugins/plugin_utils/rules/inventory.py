@@ -19,7 +19,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.mo
     lines,
 )
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import meant as likely
-from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import text
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import shape_mistakes, text
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.site import OPTIONS, PORTS, SECRETS
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.stages import (
     EVERY,
@@ -158,20 +158,20 @@ def values_of_further_applications_fit_their_specs(inventory: Inventory) -> Iter
 
 
 def _value_fits(host: str, name: str, option: Mapping[str, Any], value: Any) -> Iterator[Mistake]:
-    # Ports and secrets have rules of their own, with better words.
-    if isinstance(value, Unreadable) or name in PORTS or name in SECRETS:
+    # Ports have rules of their own, with better words.
+    if isinstance(value, Unreadable) or name in PORTS:
         return
-    kinds = {"list": (list, "[]"), "dict": (Mapping, "{}")}
-    if option.get("type") in kinds:
-        kind, empty = kinds[option["type"]]
-        if value is None and option.get("default", "") is not None:
-            yield Mistake(name, "is empty", f"write {empty}, or leave it out", host)
-            return
-        # Ansible would make a list of a text for the check alone, and the role would see the text.
-        if value is not None and not isinstance(value, kind):
-            article = "list" if kind is list else "dictionary"
-            yield Mistake(name, f"is no {article}", f"it must be a {option['type']} as its README says", host)
-            return
+    empty = {"list": "[]", "dict": "{}"}.get(option.get("type", "str"))
+    if value is None and empty and option.get("default", "") is not None:
+        yield Mistake(name, "is empty", f"write {empty}, or leave it out", host)
+        return
+    # A variable that is not set has a rule of its own.
+    if found := list(shape_mistakes(name, {**option, "required": False}, value, host)):
+        yield from found
+        return
+    # What a secret has to be like, a rule of its own says.
+    if name in SECRETS:
+        return
     if value is None:
         return
     spec = {name: {key: part for key, part in option.items() if key not in ("required", "default", "stages")}}

@@ -23,6 +23,8 @@ HOST = re.compile(r"localhost|[0-9a-fA-F:.%_/]+")
 # A dot would part it from a table, a percent sign is a pattern in a grant, the rest needs quotes in an address.
 DATABASE = re.compile(r"[0-9A-Za-z$_][0-9A-Za-z$_-]{0,63}")
 LONGEST_USER = 32
+# Lists part accounts by them, or an account its user from its host, or programs read them as something else.
+NOT_OF_A_USER = re.compile(r"[\s,;@%'\"`\\\x00-\x1f\x7f]")
 OLDER_RELEASES = ("buster", "bullseye", "bookworm")
 NEWER_SUITES = ("trixie", "forky", "sid", "testing", "unstable")
 REPOSITORY_KEYS = ("name", "uris", "suites", "signed_by")
@@ -198,6 +200,27 @@ def users_have_names_that_fit(values: RoleValues) -> Iterator[Mistake]:
         yield Mistake("mysql_replication_user", wrong, f"give it 1 to {LONGEST_USER}", values.host)
 
 
+def user_mistakes(place: str, name: str, host: str) -> Iterator[Mistake]:
+    """Find what is in the name of an account that nobody can mean.
+
+    Args:
+        place: where the name stands.
+        name: the name, without the host that the account comes from.
+        host: whose variable it is.
+    """
+    if NOT_OF_A_USER.search(name):
+        right = "leave out spaces, quotes, commas and the signs ; @ % \\"
+        yield Mistake(place, f"{name!r} is no name for an account", right, host)
+
+
+def users_have_plain_names(values: RoleValues) -> Iterator[Mistake]:
+    for user in entries(values, "users", ("name", "host")):
+        yield from user_mistakes("mysql_replication_users", user["name"], values.host)
+    name = values.values.get("mysql_replication_user")
+    if is_member(values) and isinstance(name, str):
+        yield from user_mistakes("mysql_replication_user", name, values.host)
+
+
 def privileges_name_databases(values: RoleValues) -> Iterator[Mistake]:
     """As patterns they would let an account into databases that nobody has named."""
     for user in entries(values, "users", ("name", "host")):
@@ -356,6 +379,7 @@ RULES: tuple[Rule, ...] = (
     databases_are_named_once,
     databases_have_plain_names,
     users_have_names_that_fit,
+    users_have_plain_names,
     privileges_name_databases,
     options_are_one_line,
     memory_fits,

@@ -25,6 +25,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.my
     DATABASE,
     LONGEST_USER,
     unknown_to_accounts,
+    user_mistakes,
 )
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import (
     header_mistakes,
@@ -159,6 +160,7 @@ def database_has_a_name_of_its_own(inventory: Inventory) -> Iterator[Mistake]:
         if len(str(value)) > LONGEST_USER:
             wrong = f"{value!r} has {len(str(value))} characters"
             yield Mistake("site_database_user", wrong, f"MySQL takes {LONGEST_USER} at most", host)
+        yield from user_mistakes("site_database_user", str(value), host)
 
 
 def addresses_that_programs_need_are_no_names(inventory: Inventory) -> Iterator[Mistake]:

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Values of variables as rules read them: a value of the wrong type is passed over, argument_specs refuse it."""
+"""Values of variables as rules read them: one of the wrong type is passed over, it is refused by its shape."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.joined import joined
-from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import Mistake, RoleValues
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import (
+    Mistake,
+    RoleValues,
+    Unreadable,
+)
 
 #: Browsers send some hundred bytes without any cookie, and servers keep buffers of this size for each connection.
 SMALLEST_HEADER_KB, LARGEST_HEADER_KB = 4, 256
 SHORTEST_SECRET = 12
 PLACEHOLDER = re.compile(r"(?i)^(change[-_ ]?me|password|secret|example|default|test|todo|xxx)[-_!.0-9]*$")
+#: What a value of a declared type has to be, and how that is called.
+SHAPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "list": (list, "list"),
+    "dict": (Mapping, "dictionary"),
+    # A number is one, too, as are yes and no.
+    **dict.fromkeys(("str", "path"), ((str, int, float), "text")),
+}
 #: What clients send alike: PyMySQL has another character set for the rest than MySQL's own client.
 PLAIN_PASSWORD = re.compile(r"[ -~]*")
 
@@ -58,15 +69,59 @@ def meant(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff)), "")
 
 
+def shape_mistakes(
+    place: str, option: Mapping[str, Any], value: Any, host: str = "", sign: str = "."
+) -> Iterator[Mistake]:
+    """Find what is a text, a list or a dictionary where another of the three is declared, at every level.
+
+    Ansible would make one of the other for the check alone, and a template would see the value as it is: of a text
+    for a list, each letter. No value is shown.
+
+    Args:
+        place: the variable, or where the value stands in it, as "nginx_sites, 'www', server_names".
+        option: what argument_specs say of it; a required value may not be empty.
+        value: what it holds.
+        host: whose it is.
+        sign: what parts the place from a key of the value.
+    """
+    if isinstance(value, Unreadable):
+        return
+    if value is None:
+        if option.get("required"):
+            yield Mistake(place, "is empty", "set it as its README says", host)
+        return
+    kind = option.get("type", "str")
+    wanted, noun = SHAPES.get(kind, (object, ""))
+    if not isinstance(value, wanted):
+        yield Mistake(place, f"is no {noun}", f"it must be a {kind} as its README says", host)
+    elif kind == "list":
+        element = {"type": option.get("elements", "raw"), "options": option.get("options"), "required": True}
+        for number, part in enumerate(value, 1):
+            yield from shape_mistakes(f"{place}, {_called(part, number)}", element, part, host, ", ")
+    elif kind == "dict":
+        options = option.get("options") or {}
+        for key in (key for key in options if key in value):
+            yield from shape_mistakes(f"{place}{sign}{key}", options[key], value[key], host)
+
+
+def _called(entry: Any, number: int) -> str:
+    """How a sentence calls an entry of a list."""
+    names = (text(entry.get(key)) for key in ("name", "path")) if isinstance(entry, Mapping) else ()
+    name = next((name for name in names if name), None)
+    return f"entry {number}" if name is None else f"'{name}'"
+
+
 def secret_mistakes(name: str, value: Any, host: str = "", longest: int = 0) -> Iterator[Mistake]:
     """Find what is wrong with a password.
 
     Args:
         name: the variable.
-        value: what it holds.
+        value: what it holds. Its type is refused elsewhere.
         host: whose it is.
         longest: how many characters it may have; 0 for any number.
     """
+    if isinstance(value, list | Mapping):
+        return
     secret = str(value)
     if PLACEHOLDER.match(secret):
         yield Mistake(name, "is a placeholder", "make a random one, for example: openssl rand -base64 24", host)

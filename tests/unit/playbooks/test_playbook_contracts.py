@@ -334,3 +334,36 @@ def test_the_rules_of_the_role_are_those_of_further_applications(tmp_path):
         f"{place}gunicorn_flask_environment (on foobar-app1, foobar-app2): 'GUNICORN_CMD_ARGS' holds --reload" in said
     )
     assert "planted" not in said
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [("guestbook", ""), ("blog", "'blog', static: "), ("", "'blog', static: ")],
+)
+def test_an_application_that_is_not_built_stops_no_run_for_another(tmp_path, chosen, sentence):
+    release = tmp_path / "guestbook/releases/a"
+    (release / "app/static").mkdir(parents=True)
+    (release / "app/static/site.css").write_text("x")
+    (release / ".complete").write_text("{}")
+    (tmp_path / "guestbook/current").symlink_to("releases/a")
+    static = [{"path": "/static/", "release": "static"}]
+    variables = {
+        "__site": {"application": chosen},
+        "__applications": [{"name": "guestbook"}, {"name": "blog"}],
+        "__static_of_releases": [static, static],
+        "__first_appserver": "app1",
+        "gunicorn_flask_published": {"root": f"{tmp_path}/{{{{ gunicorn_flask_name }}}}"},
+    }
+    look = {
+        "ansible.builtin.debug": {
+            "msg": "read: {{ __static_read.results | map(attribute='releases') | map('length') | join('+') }}"
+        }
+    }
+    tasks = [{"ansible.builtin.include_tasks": str(PROJECT / "playbooks/tasks/static.yml")}, look]
+    play = {"hosts": "app1", "gather_facts": False, "vars": variables, "tasks": tasks}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = {"appservers": {"hosts": {"app1": host}}}
+    code, said = run_playbook(tmp_path / "play.yml", tmp_path, inventory)
+    assert (code == 0) is (sentence == "")
+    assert f"{sentence}{tmp_path}/blog has no release to read" in said if sentence else "read: 1+0" in said

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from mysql_replication.local import Failure, Report, connect_as_root, query
 
+# Without them MySQL, or Debian's care for it, does not work; the rules of the role have the same.
+SYSTEM_USERS = ("", "root", "debian-sys-maint", "mysql.infoschema", "mysql.session", "mysql.sys")
+
 
 def remove_accounts(report: Report, accounts: list[str]) -> None:
     """Remove accounts that are there, on the server that takes writes; the others get that from it.
@@ -13,8 +16,11 @@ def remove_accounts(report: Report, accounts: list[str]) -> None:
         accounts: each as ``user@host``.
 
     Raises:
-        Failure: somebody is connected by one of them. None has been removed then.
+        Failure: one is the server's own, or somebody is connected by it. None has been removed then.
     """
+    for account in accounts:
+        if account.rpartition("@")[0] in SYSTEM_USERS:
+            raise Failure(f"{account} is an account of the server's own; no account has been removed")
     with connect_as_root() as connection, connection.cursor() as cursor:
         [server] = query(cursor, "SELECT @@global.super_read_only AS closed")
         if server["closed"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from collections.abc import Iterable
 
 from mysql_replication.local import Failure, MySQLError, Report, log
 
-# What a mode can do, with the options of each. A plus: a list of names with commas between them.
+# What a mode can do, with the options of each. A plus: a list of names with commas between them. A star: a list
+# in JSON, since an account may have any character in its name.
 MODE_COMMANDS = {
     "check-joinable": ("may this server become a member? Asked before its options change", []),
     "begin": ("as converge, without waiting for another member", []),
@@ -29,6 +31,17 @@ def names(text: str) -> list[str]:
     return [word for word in text.split(",") if word]
 
 
+def listed(text: str) -> list[str]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise ValueError(text)
+    return found
+
+
+#: By the sign in front of an option.
+KINDS = {"+": names, "*": listed}
+
+
 def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(prog="mysql-replication", description=__doc__)
     commands = main_parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
@@ -39,8 +52,7 @@ def parser() -> argparse.ArgumentParser:
         if name not in WITHOUT_CHECK_MODE:
             one.add_argument("--check", action="store_true", help="plan only")
         for option in options:
-            kind = names if option.startswith("+") else str
-            one.add_argument(f"--{option.lstrip('+')}", type=kind, required=True)
+            one.add_argument(f"--{option.lstrip('+*')}", type=KINDS.get(option[0], str), required=True)
         for option, kind in numbers.items():
             one.add_argument(f"--{option.replace('_', '-')}", type=kind, required=True)
 
@@ -58,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     command("apply", "make the running server equal to its option files", "apply")
     commands.choices["apply"].add_argument("--drift", action="store_true", help="undo what was changed by hand")
     command("inspect", "accounts, databases, and options that were changed by hand", "apply")
-    command("remove-accounts", "accounts that nobody needs any more, as user@host", "accounts", ["+accounts"])
+    command("remove-accounts", "accounts that nobody needs any more, as user@host", "accounts", ["*accounts"])
     command("backup", "back up and prove it", "backup", ["kind", "directory"], threshold_mb=int, keep=int)
     command("restore", "restore one database", "backup", ["database", "backup", "until", "overwrite", "directory"])
     return main_parser

@@ -64,6 +64,15 @@ def test_all_mistakes_are_reported_together(seen):
     ]
 
 
+def test_a_list_for_a_text_is_refused_where_no_preflight_has_run(seen):
+    result = validate(nginx_name=["planted"])
+    assert result["failed"] is True
+    assert result["msg"].splitlines() == [
+        "The variables of nginx do not fit together:",
+        "nginx_name (on web1): is no text; it must be a str as its README says",
+    ]
+
+
 def test_a_value_that_cannot_be_rendered_is_an_error(seen):
     with pytest.raises(AnsibleError, match="'nowhere' is undefined"):
         validate(nginx_name=trust_as_template("{{ nowhere }}"))

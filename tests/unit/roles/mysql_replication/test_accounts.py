@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules import mysql_replication as rules
 from mysql_replication import accounts
 from mysql_replication.local import Failure, Report
+
+PROJECT = Path(__file__).resolve().parents[4]
 
 
 class Server:
@@ -75,8 +82,54 @@ def test_a_replica_gets_it_from_the_source(remove):
     assert server.known == {"shop@localhost"}
 
 
+@pytest.mark.parametrize("name", accounts.SYSTEM_USERS)
+def test_the_servers_own_are_never_removed(remove, name):
+    server = Server({f"{name}@localhost", "shop@localhost"})
+    with pytest.raises(Failure, match=f"{name}@localhost is an account of the server's own; no account has been"):
+        remove(server, "shop@localhost", f"{name}@localhost")
+    assert server.known == {f"{name}@localhost", "shop@localhost"}
+
+
+def test_the_servers_own_are_those_of_the_rules():
+    assert accounts.SYSTEM_USERS == rules.SYSTEM_USERS
+
+
 def test_one_that_is_in_use_keeps_all(remove):
     server = Server({"blog@localhost", "shop@localhost"}, {"shop@localhost": 2})
     with pytest.raises(Failure, match="shop@localhost is in use by 2 sessions; no account has been removed"):
         remove(server, "blog@localhost", "shop@localhost")
     assert server.known == {"blog@localhost", "shop@localhost"}
+
+
+def test_what_the_inventory_lists_stays_and_no_name_is_split(tmp_path):
+    program = tmp_path / "mysql-replication"
+    said = '{"changed": false, "plan": [], "done": []}'
+    program.write_text(f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'asked')!r}, 'w').write(sys.argv[2])\n")
+    with program.open("a") as file:
+        file.write(f"print({said!r})\n")
+    program.chmod(0o700)
+    wanted = ["guestbook@localhost", "shop@localhost", "blog@localhost", "a,mysql.sys@localhost"]
+    users = [
+        {"name": "guestbook", "password": "x"},
+        {"name": "shop", "host": "192.0.2.0/24", "password": "x"},
+        {"name": "blog", "host": "localhost", "password": "x"},
+    ]
+    role = {"name": "foobar.web_infrastructure.mysql_replication", "tasks_from": "remove_accounts"}
+    variables = {
+        "mysql_replication_removed_accounts": wanted,
+        "mysql_replication_users": users,
+        "__mysql_replication_program": str(program),
+        "ansible_python_interpreter": sys.executable,
+    }
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": role}],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", tmp_path / "play.yml", "--check"]
+    done = subprocess.run([*command, "-e", json.dumps(variables)], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    option, _sign, asked = (tmp_path / "asked").read_text().partition("=")
+    assert (option, json.loads(asked)) == ("--accounts", ["shop@localhost", "a,mysql.sys@localhost"])

@@ -79,6 +79,17 @@ def test_a_list_of_names_may_be_empty():
     assert (arguments.fenced, arguments.accept_loss) == (["a", "b"], [])
 
 
+def test_a_name_with_a_comma_is_one_account(capsys):
+    arguments = cli.parser().parse_args(
+        ["remove-accounts", '--accounts=["shop,mysql.sys@localhost", "blog@localhost"]']
+    )
+    assert arguments.accounts == ["shop,mysql.sys@localhost", "blog@localhost"]
+    for wrong in ("shop@localhost", '"shop@localhost"', "[1]"):
+        with pytest.raises(SystemExit):
+            cli.parser().parse_args(["remove-accounts", f"--accounts={wrong}"])
+    assert "argument --accounts" in capsys.readouterr().err
+
+
 def test_every_command_of_a_mode_is_a_method():
     for name, (_, options) in cli.MODE_COMMANDS.items():
         method = getattr(mode.SourceReplica, name.replace("-", "_"))

@@ -27,6 +27,7 @@ SPECS = {
             "options": {
                 "name": {"type": "str", "required": True},
                 "port": {"type": "int"},
+                "server_names": {"type": "list", "elements": "str"},
                 "static": {"type": "list", "elements": "dict"},
             },
         },
@@ -329,6 +330,10 @@ BROKEN = {
         lambda s: s.put("site_database_user", "u" * 40),
         f"site_database_user (on 8 hosts): '{'u' * 40}' has 40 characters; MySQL takes 32 at most",
     ),
+    "a database user that is two": (
+        lambda s: s.put("site_database_user", "shop,mysql.sys"),
+        "site_database_user (on 8 hosts): 'shop,mysql.sys' is no name for an account; leave out spaces, quotes, commas",
+    ),
     "two values of one": (
         lambda s: s.put("site_domain", "shop.foobar.com", "web2"),
         "site_domain: lb1 and web2 have different values; set it once, in group_vars/all",
@@ -393,6 +398,14 @@ BROKEN = {
     "a text for a list": (
         lambda s: s.put("mysql_replication_users", "name=shop password=planted", "db1"),
         "mysql_replication_users (on db1): is no list; it must be a list as its README says",
+    ),
+    "a text for the names of a site": (
+        lambda s: s.put("nginx_sites", [{"name": "www", "server_names": "second.foobar.com"}], "web1"),
+        "nginx_sites, 'www', server_names (on web1): is no list; it must be a list as its README says",
+    ),
+    "a dictionary for a secret": (
+        lambda s: s.put("site_database_password", {"planted": "canary"}),
+        "site_database_password (on 8 hosts): is no text; it must be a str as its README says",
     ),
     "a value of the stage that is not added to": (
         lambda s: s.put("mysql_replication_ends_rotation", True, "db1"),
@@ -512,6 +525,30 @@ BROKEN = {
         lambda s: further(s, domains=[]),
         "site_applications, 'shop', domains (on 8 hosts): is empty; give it one at least: shop.foobar.com",
     ),
+    "a text for domains": (
+        lambda s: further(s, domains="shop.foobar.com"),
+        "site_applications, 'shop', domains (on 8 hosts): is no list; it must be a list as its README says",
+    ),
+    "domains without a value": (
+        lambda s: s.put("site_applications", [SHOP | {"domains": None}]),
+        "site_applications, 'shop', domains (on 8 hosts): is empty; set it as its README says",
+    ),
+    "a domain without a value": (
+        lambda s: further(s, domains=["shop.foobar.com", None]),
+        "site_applications, 'shop', domains, entry 2 (on 8 hosts): is empty; set it as its README says",
+    ),
+    "an application that is a text": (
+        lambda s: s.put("site_applications", ["name=shop"]),
+        "site_applications, entry 1 (on 8 hosts): is no dictionary; it must be a dict as its README says",
+    ),
+    "a list for a password": (
+        lambda s: further(s, database=SHOP["database"] | {"password": ["planted"]}),
+        "site_applications, 'shop', database.password (on 8 hosts): is no text; it must be a str as its README",
+    ),
+    "a list for the path of a source": (
+        lambda s: further(s, gunicorn_flask={"source": {"type": "directory", "path": ["/srv/app"]}, "wsgi": "a:b"}),
+        "site_applications, 'shop', gunicorn_flask.source.path (on 8 hosts): is no text; it must be a str as its",
+    ),
     "domains left out": (
         lambda s: further(s, domains=None),
         "site_applications (on 8 hosts): missing required arguments: domains found in site_applications",
@@ -531,6 +568,10 @@ BROKEN = {
     "an account with too long a name": (
         lambda s: further(s, database=SHOP["database"] | {"user": "s" * 33}),
         f"site_applications, 'shop', database.user (on 8 hosts): '{'s' * 33}' has 33 characters; MySQL takes",
+    ),
+    "an account that is two": (
+        lambda s: further(s, database=SHOP["database"] | {"user": "shop,mysql.sys"}),
+        "site_applications, 'shop', database.user (on 8 hosts): 'shop,mysql.sys' is no name for an account; leave out",
     ),
     "a password that is a placeholder": (
         lambda s: further(s, database=SHOP["database"] | {"password": "changeme"}),
@@ -571,7 +612,15 @@ BROKEN = {
     ),
     "a unit of two applications": (
         lambda s: further(s, name="guestbook-mail").put("gunicorn_flask_services", [{"name": "mail"}], "app1"),
-        "site_applications, 'guestbook-mail' (on app1): the unit of guestbook's mail is that of an application of this",
+        "site_applications, 'guestbook-mail' (on app1): its unit guestbook-mail.service is that of the service mail of "
+        "guestbook as well; choose another name for one of them",
+    ),
+    "a unit of a service and of a timer": (
+        lambda s: further(
+            s, name="guestbook-api", gunicorn_flask=SHOP["gunicorn_flask"] | {"timers": [{"name": "worker"}]}
+        ).put("gunicorn_flask_services", [{"name": "api-worker"}], "app1"),
+        "site_applications, 'guestbook-api', gunicorn_flask.timers, 'worker' (on app1): its unit "
+        "guestbook-api-worker.service is that of the service api-worker of guestbook as well; choose another name",
     ),
     "an application that is wanted and not": (
         lambda s: further(s).put("gunicorn_flask_absent", [{"name": "shop"}], "app1"),
@@ -648,6 +697,11 @@ def test_no_secret_of_a_further_application_is_in_a_sentence(sample):
     further(sample, database=SHOP["database"] | {"password": "planted"}, environment="planted")
     assert sample.mistakes()
     assert "planted" not in "\n".join(sample.mistakes())
+    for wrong in (["planted-canary-value"], {"planted": "canary"}):
+        further(sample, database=SHOP["database"] | {"password": wrong}).put("site_replication_password", wrong)
+        said = "\n".join(sample.mistakes())
+        assert said.count("is no text") == 2
+        assert "planted" not in said
 
 
 def test_every_rule_is_broken_by_a_test(monkeypatch):

@@ -120,6 +120,21 @@ ROWS = [
         user(name="u" * 40),
         SERVER,
     ),
+    *(
+        (
+            f"mysql_replication_users (on db1): {name!r} is no name for an account; leave out spaces, quotes, "
+            "commas and the signs ; @ % \\",
+            user(name=name),
+            SERVER,
+        )
+        for name in ("shop,mysql.sys", "shop@localhost", "a b", "a'b", "a\\b")
+    ),
+    (
+        "mysql_replication_user (on db1): 'a,b' is no name for an account; leave out spaces, quotes, commas and the "
+        "signs ; @ % \\",
+        {"mysql_replication_user": "a,b"},
+        MEMBER,
+    ),
     (
         f"mysql_replication_user (on db1): '{'r' * 33}' has 33 characters; give it 1 to 32",
         {"mysql_replication_user": "r" * 33},
