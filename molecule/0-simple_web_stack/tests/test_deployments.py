@@ -1,6 +1,6 @@
 """Visitors read and write while releases come and go, good ones and bad ones, and notice nothing.
 
-FOOBAR_SOAK=1 makes twenty deployments instead of three.
+FOOBAR_SOAK=1 makes twenty deployments instead of two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from helpers.run import PROJECT, SOAK, add_release, note_figure
 from helpers.web import load_page
 
 STAGE = PROJECT / "playbooks/0-simple_web_stack.yml"
-DEPLOYMENTS = 20 if SOAK else 3
+DEPLOYMENTS = 20 if SOAK else 2
 # What is wrong with a release, the file and the code that make it so, and what the error says.
 BROKEN = {
     "answers 500": ("guestbook/views.py", "@pages.before_request\ndef fail():\n    abort(500)\n", "500"),

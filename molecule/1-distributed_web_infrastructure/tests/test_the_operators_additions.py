@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 from helpers.run import PROJECT, SOAK
 
+pytestmark = pytest.mark.skipif(
+    not SOAK, reason="make soak; stage 3 proves it with ports, the unit tests of the wiring with sockets"
+)
+
 
 def test_a_database_a_site_and_listeners_of_the_operator_arrive(
     additions_arrive, get, url, whole, sign, stored, eventually
@@ -17,9 +21,6 @@ def test_a_database_a_site_and_listeners_of_the_operator_arrive(
     assert get(f"{url}/").status_code == 200
 
 
-@pytest.mark.skipif(
-    not SOAK, reason="make soak; stage 3 proves it with ports, the unit tests of the wiring with sockets"
-)
 def test_a_further_application_arrives_and_is_deployed_alone(notes_arrives, playbook, hosts, groups, get, url):
     notes_arrives()
     # And goes, beside the first one.
