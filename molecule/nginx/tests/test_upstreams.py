@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import requests
-from conftest import note_figure
+from helpers.run import note_figure
 
 WEB = "http://198.18.0.101"
 SITE = {"Host": "www.foobar.com"}
