@@ -25,6 +25,8 @@ BALANCER_CHECK_INTERVAL_S = 1
 # Semi-sync with this timeout, 24 days, is taken for one without end.
 ENDLESS_MS = 86_400_000
 NO_SUCH_TABLE = 1146
+# How long a first start may take to make them, on a host that is busy with others.
+FIRST_START_S = 120
 # How a connection ends when its server goes down to be started again by a clone.
 GOES_DOWN = (2006, 2013, 3707)
 
@@ -92,7 +94,7 @@ class Server:
 
     def first_view(self) -> View:
         """At its very first start MySQL answers before its own tables are all there."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + FIRST_START_S
         while True:
             try:
                 return self.view()
