@@ -498,7 +498,7 @@ def die(host, run, program: str, eventually) -> None:
     """Begin a run, and kill that program on the host together with what started it, as a power cut would."""
     with ThreadPoolExecutor() as pool:
         died = pool.submit(run)
-        child = eventually(lambda: host.run(f"pgrep --oldest --full '{program}'").stdout.strip(), seconds=60)
+        child = eventually(lambda: host.run(f"pgrep --oldest --full '{program}'").stdout.strip(), seconds=240)
         host.run(f"kill -9 $(ps -o ppid= {child}) {child}")
         assert died.result().code != 0, died.result().output
 
