@@ -8,10 +8,11 @@ from typing import Any
 
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.read_once import ReadOnce
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.site import APPLICATIONS, outlines
 
 
-class RenderedHostVars(Mapping):
+class RenderedHostVars(ReadOnce):
     """Ansible's hostvars, whose variables may themselves speak of hostvars, as ``groups | map('extract', hostvars)``.
 
     Ansible's own view has no hostvars inside of a host's variables, and puts these together anew for each question.
@@ -20,25 +21,10 @@ class RenderedHostVars(Mapping):
         hostvars: what Ansible keeps under that name.
     """
 
-    def __init__(self, hostvars: HostVars) -> None:
-        self._hostvars = hostvars
-        self._views: dict[str, RenderedVariables] = {}
-
-    def __getitem__(self, name: str) -> RenderedVariables:
-        if name not in self._views:
-            if name not in self._hostvars:
-                raise KeyError(name)
-            self._views[name] = RenderedVariables(dict(self._hostvars.raw_get(name)), self._hostvars)
-        return self._views[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._hostvars
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._hostvars)
-
-    def __len__(self) -> int:
-        return len(self._hostvars)
+    def read(self, name: str) -> RenderedVariables:
+        if name not in self._hostvars:
+            raise KeyError(name)
+        return RenderedVariables(dict(self._hostvars.raw_get(name)), self._hostvars)
 
 
 class RenderedVariables(Mapping):

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils import stages
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.read_once import ReadOnce
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.addresses import (
     port_number,
     server_address,
@@ -256,7 +257,7 @@ class _Model:
         except stages.StageError as error:
             raise TopologyError(f"site_stage: {error}") from None
         self._groups = groups
-        self._hostvars = _ReadOnce(hostvars)
+        self._hostvars = ReadOnce(hostvars)
         #: Names of all hosts, each once, by their first tier.
         self.hosts = list(dict.fromkeys(name for tier in TIERS for name in groups.get(tier, ())))
         self.balancers = list(groups.get("loadbalancers", ()))
@@ -337,28 +338,6 @@ class _Model:
                     link.speaks,
                     link.local,
                 )
-
-
-class _ReadOnce(Mapping):
-    """Variables by host. Ansible puts those of a host together anew each time they are asked for; here it is once."""
-
-    def __init__(self, hostvars: Mapping[str, Mapping[str, Any]]) -> None:
-        self._hostvars = hostvars
-        self._read: dict[str, Mapping[str, Any]] = {}
-
-    def __getitem__(self, name: str) -> Mapping[str, Any]:
-        if name not in self._read:
-            self._read[name] = self._hostvars[name]
-        return self._read[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._hostvars
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._hostvars)
-
-    def __len__(self) -> int:
-        return len(self._hostvars)
 
 
 class _Lazy(Mapping):
