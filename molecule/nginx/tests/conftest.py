@@ -8,7 +8,7 @@ import pytest
 from helpers.run import SOAK
 
 # Of those that apply the role: what these are about, nginx and systemd decide.
-OF_THE_RELEASE = ("refuses", "port_in_use", "single_address", "certificate", "masked")
+OF_THE_RELEASE = ("refuses", "port_in_use", "single_address", "certificate", "masked", "damaged")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
