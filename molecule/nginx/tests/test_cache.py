@@ -191,7 +191,7 @@ def test_changed_page_is_seen_at_once_after_a_purge(get, host, page):
     purged = host.check_output("/etc/nginx/purge --all")
     assert int(purged.removeprefix("forgotten: ")) >= 3
     assert [text(path) for path in paths] == ["new"] * 3
-    assert "[crit]" not in host.check_output("cat /var/log/nginx/error.log")
+    assert "[crit]" not in host.check_output("cat /var/log/nginx/error.log /var/log/nginx/nginx.log")
 
 
 def test_all_variants_of_a_page_are_purged(ask, host, page):

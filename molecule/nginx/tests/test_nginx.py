@@ -302,7 +302,7 @@ def test_published_places_are_there(host, published, get):
     assert all(host.service(unit).is_running for unit in published["units"])
     assert get(WEB + published["health_path"]).status_code == 200
     assert "Active connections" in host.check_output(f"curl --silent {published['status_url']}")
-    for log in ("access_log", "error_log"):
+    for log in ("access_log", "error_log", "own_log"):
         assert host.file(published[log]).is_file
     for directory in ("configuration", "static_root", "maintenance_directory"):
         assert host.file(published[directory]).is_directory

@@ -105,17 +105,25 @@ def reload_service(before: Master | None) -> bool:
     return before is None
 
 
-def main() -> None:
-    start = time.time()
-    subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
+def reload() -> bool:
+    """Whether HAProxy runs with its configuration, the servers in the states that they were in."""
     with runtime.locked():
         before = read_master()
         try:
             save_states(before)
-            done = reload_service(before)
+            return reload_service(before)
         finally:
             # What holds now would be wrong for a process that starts later.
             STATES.unlink(missing_ok=True)
+
+
+def main() -> None:
+    start = time.time()
+    subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
+    try:
+        done = reload()
+    except runtime.Busy as problem:
+        sys.exit(str(problem))
     if not done:
         journal = ["journalctl", "--unit=haproxy", "--output=cat", "--no-pager", f"--since=@{start:.0f}"]
         log = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()

@@ -8,22 +8,46 @@ import csv
 import fcntl
 import io
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 MASTER = "/run/haproxy-master.sock"
-# Not in /run/haproxy, where a worker that was taken over could write.
-LOCK = Path("/run/haproxy-servers.lock")
+# In a directory of root's: in /run itself any user could open the file and hold the lock, and in /run/haproxy a worker
+# that was taken over could write.
+LOCK = Path("/run/haproxy_keepalived/lock")
+ANSWER_S = 5
+# What thousands of servers need is a tenth of that.
+ANSWER_BYTES = 16 * 2**20
+LOCK_S = 60
+LOCK_RETRY_S = 0.1
+
+
+class Busy(Exception):
+    """One sentence: another program has been at work for too long."""
 
 
 def send(command: str) -> str:
-    """Send one command to the master process. OSError if none answers."""
+    """Send one command to the master process and return the whole answer.
+
+    Raises:
+        OSError: none answers, not within ANSWER_S, or a worker that was taken over answers without an end.
+    """
+    end = time.monotonic() + ANSWER_S
+    answer = bytearray()
     with socket.socket(socket.AF_UNIX) as master:
-        master.settimeout(5)
+        master.settimeout(ANSWER_S)
         master.connect(MASTER)
         master.sendall(f"{command}\n".encode())
         master.shutdown(socket.SHUT_WR)
-        return master.makefile().read()
+        while part := master.recv(65536):
+            answer += part
+            if len(answer) > ANSWER_BYTES:
+                raise OSError(f"more than {ANSWER_BYTES} bytes")
+            if time.monotonic() > end:
+                raise TimeoutError(f"no whole answer in {ANSWER_S} s")
+            master.settimeout(max(0.01, end - time.monotonic()))
+    return answer.decode(errors="replace")
 
 
 def find_workers(listing: str) -> tuple[list[int], list[int]]:
@@ -46,7 +70,22 @@ def parse_stat(text: str) -> dict[str, dict[str, str]]:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Keep states as they are: one that is set between their copy and the reload would be lost."""
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Keep states as they are: one that is set between their copy and the reload would be lost.
+
+    Raises:
+        Busy: another program has held the lock for LOCK_S.
+    """
+    LOCK.parent.mkdir(mode=0o700, exist_ok=True)
+    with LOCK.open("a") as lock:
+        end = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Busy(
+                        f"another program has been changing this HAProxy's servers for {LOCK_S} s; wait for its end"
+                    ) from None
+                time.sleep(LOCK_RETRY_S)
         yield

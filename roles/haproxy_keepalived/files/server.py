@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         outcome = action(**given)
         print(json.dumps(asdict(outcome)) if as_json else outcome.done)
-    except Failure as problem:
+    except (Failure, runtime.Busy) as problem:
         sys.exit(str(problem))
     except OSError as problem:
         sys.exit(f"{runtime.MASTER} does not answer ({problem.strerror or problem}); is HAProxy running, are you root?")

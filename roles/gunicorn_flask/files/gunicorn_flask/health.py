@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +14,10 @@ from typing import NamedTuple
 
 from gunicorn_flask import system
 from gunicorn_flask.application import Application, Failure
+
+# For a whole answer, which the application decides on: a visitor or a fault may make it long, or slow.
+ANSWER_S = 5
+ANSWER_BYTES = 2**20
 
 
 class OtherCode(Failure):
@@ -85,14 +91,20 @@ def request_health(app: Application, listener: str | None = None) -> str | None:
     listener = listener or app.listen
     page = f"GET {app.health_path} on {app.listen}"
     connection = Connection(listener)
+    late = threading.Timer(ANSWER_S, connection.end)
+    late.start()
     try:
         connection.request("GET", app.health_path, headers={"Host": "localhost", "User-Agent": system.AGENT})
         answer = connection.getresponse()
-        answer.read()
+        if len(answer.read(ANSWER_BYTES + 1)) > ANSWER_BYTES:
+            return f"{page} answered with more than {ANSWER_BYTES} bytes"
     except (OSError, http.client.HTTPException) as error:
         return f"{page} had no answer ({error or type(error).__name__})"
     finally:
+        late.cancel()
         connection.close()
+    if connection.ended:
+        return f"{page} had no whole answer in {ANSWER_S} s"
     if answer.status == 200:
         return None
     if 300 <= answer.status < 400:
@@ -106,8 +118,18 @@ class Connection(http.client.HTTPConnection):
     """HTTP to the listener, over whatever it listens on."""
 
     def __init__(self, listen: str) -> None:
-        super().__init__("localhost", timeout=5)
+        super().__init__("localhost", timeout=ANSWER_S)
         self.listen = listen
+        self.ended = False
+        # The base class forgets its socket when an answer without a length begins.
+        self.way: socket.socket | None = None
+
+    def end(self) -> None:
+        """From another thread: who reads finds the end of the answer."""
+        self.ended = True
+        with contextlib.suppress(OSError):
+            if self.way:
+                self.way.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         if self.listen.startswith("/"):
@@ -116,6 +138,7 @@ class Connection(http.client.HTTPConnection):
             self.sock.connect(self.listen)
         else:
             self.sock = socket.create_connection(reachable(self.listen), self.timeout)
+        self.way = self.sock
 
 
 def reachable(listen: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import pwd
 import re
 import shlex
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from gunicorn_flask.application import Failure
 RUN = Path("/run/gunicorn_flask")
 # What the requests of these programs call themselves, so that a log can be shown without them.
 AGENT = "foobar-health-poll"
+# Three times what a migration may take by default.
+LOCK_S = 1800
+LOCK_RETRY_S = 0.2
 
 
 def run(argv: Sequence[str], user: str | None = None, **options) -> subprocess.CompletedProcess[str]:
@@ -64,10 +68,24 @@ def last_lines(unit: str, began: float, number: int = 15) -> str:
 
 @contextmanager
 def application_lock(name: str):
-    """One run of an application at a time. The lock is released when its process ends."""
+    """One run of an application at a time. The lock is released when its process ends.
+
+    Raises:
+        Failure: another run has held it for LOCK_S.
+    """
     RUN.mkdir(mode=0o700, exist_ok=True)
     with (RUN / f"{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        end = time.monotonic() + LOCK_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise Failure(
+                        f"{name}: another deployment has been at work for {LOCK_S} s; wait for its end, or end it"
+                    ) from None
+                time.sleep(LOCK_RETRY_S)
         yield
 
 

@@ -39,6 +39,8 @@ IDLE_S = 30
 # --- limits
 MAX_REQUEST_BYTES = 4096
 MAX_CONNECTIONS = 512
+# So that no neighbour takes the places of the balancers.
+MAX_OF_ONE_ADDRESS = 64
 BACKLOG = 128
 
 Answer = tuple[bool, str]
@@ -183,8 +185,12 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        if len(self.clients) >= MAX_CONNECTIONS:
-            # The one that has been idle for longest makes room.
+        self.address = transport.get_extra_info("peername")[0]
+        same = [client for client in self.clients if client.address == self.address]
+        # The one that has been idle for longest makes room.
+        if len(same) >= MAX_OF_ONE_ADDRESS:
+            same[0].transport.abort()
+        elif len(self.clients) >= MAX_CONNECTIONS:
             next(iter(self.clients)).transport.abort()
         self.is_active()
 
@@ -208,7 +214,9 @@ class Client(asyncio.Protocol):
 
     def serve(self) -> None:
         """Answer every complete request of the buffer, until one has to wait."""
-        self.waits = False
+        if self.waits:
+            self.waits = False
+            self.transport.resume_reading()
         while not self.transport.is_closing():
             head, end, rest = self.buffer.partition(b"\r\n\r\n")
             if len(head) > MAX_REQUEST_BYTES:
@@ -223,6 +231,8 @@ class Client(asyncio.Protocol):
                 self.respond(HTTPStatus.NOT_FOUND, f"ask for {' or '.join(PATHS)}", keep, method)
             elif answer is None:
                 self.waits = True
+                # What else the client sends stays with the kernel.
+                self.transport.pause_reading()
                 asyncio.get_running_loop().call_later(PERIOD_S / 4, self.serve)
                 return None
             else:

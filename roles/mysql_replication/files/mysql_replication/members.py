@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from mysql_replication import gtids
@@ -12,7 +13,7 @@ from mysql_replication.local import SYSTEM_SCHEMAS, Failure, MySQLError, connect
 from mysql_replication.plans import View
 
 HOME = Path(__file__).resolve().parent
-# Name of a user lock that other members can see: this server is about to become writable.
+# A user lock that other members can see: this server is about to become writable.
 PROMOTING = "mysql_replication_opening"
 
 
@@ -93,6 +94,19 @@ def encrypted() -> ssl.SSLContext:
     return context
 
 
+def lock_name(ask: Callable[..., list], purpose: str) -> str:
+    """The name of a user lock of this role on a server, of which `ask` returns the rows of a statement.
+
+    Any account may hold a user lock under any name, and would keep a server read-only with it. So the name ends with
+    what only root and the account of replication can read, see Server.ensure_accounts.
+    """
+    statement = (
+        "SELECT CONCAT(%s, COALESCE((SELECT MAX(attribute->>'$.mysql_replication_lock')"
+        " FROM information_schema.user_attributes), '')) AS name"
+    )
+    return ask(statement, purpose)[0]["name"]
+
+
 def read_view(cursor) -> View:
     """What the server of this connection says about itself."""
     row = query(
@@ -100,7 +114,9 @@ def read_view(cursor) -> View:
         # In this order: what is owned may be executed a moment later.
         "SELECT @@server_uuid AS uuid, @@global.read_only AS read_only, @@global.gtid_owned AS owned,"
         " @@global.gtid_executed AS executed,"
-        " @@global.gtid_purged AS purged, IS_USED_LOCK(%s) IS NOT NULL AS promoting,"
+        " @@global.gtid_purged AS purged,"
+        " IS_USED_LOCK(CONCAT(%s, COALESCE((SELECT MAX(attribute->>'$.mysql_replication_lock')"
+        " FROM information_schema.user_attributes), ''))) IS NOT NULL AS promoting,"
         " (SELECT MAX(CAST(attribute->>'$.mysql_replication_epoch' AS UNSIGNED))"
         " FROM information_schema.user_attributes) AS term,"
         " (SELECT COALESCE(MAX(attribute->>'$.mysql_replication_alone' = 'true'), 0)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from mysql_replication import events, gtids, relay
 from mysql_replication.gtids import Gtids
 from mysql_replication.local import CHECK_USER, Failure, MySQLError, Report, Undecided, connect_as_root, query
-from mysql_replication.members import HOME, PROMOTING, Members, read_view
+from mysql_replication.members import HOME, PROMOTING, Members, lock_name, read_view
 from mysql_replication.plans import View
 
 SERVICES = ("mysql_replication_guard.service", "mysql_replication_check.service")
@@ -155,7 +156,7 @@ class Server:
 
     def announce_promotion(self) -> None:
         """Others can see, until this program ends, that it is at work; none of them becomes writable meanwhile."""
-        self.query("SELECT GET_LOCK(%s, 10)", PROMOTING)
+        self.query("SELECT GET_LOCK(%s, 10)", lock_name(self.query, PROMOTING))
 
     def promote(self, reason: str, absent: Iterable[str] = ()) -> bool:
         """Make it the source with a new term, by which the one before knows that it was replaced."""
@@ -173,7 +174,7 @@ class Server:
             alone: whether it acknowledges alone until a replica has everything; as before if not given.
             new_term: whether that is a promotion.
         """
-        self.query("SELECT GET_LOCK(%s, 10)", PROMOTING)
+        self.query("SELECT GET_LOCK(%s, 10)", lock_name(self.query, PROMOTING))
         opened = False
         try:
             own, views = self.view(), self.members.views_of_others()
@@ -197,14 +198,19 @@ class Server:
             )
             opened = True
         finally:
-            self.query("SELECT RELEASE_LOCK(%s)", PROMOTING)
+            self.query("SELECT RELEASE_LOCK(%s)", lock_name(self.query, PROMOTING))
         # Writes need not wait for that.
         if opened:
             events.run_here(self)
         return opened
 
     def record(
-        self, *, term: int | None = None, alone: bool | None = None, idle_events: Iterable[str] | None = None
+        self,
+        *,
+        term: int | None = None,
+        alone: bool | None = None,
+        idle_events: Iterable[str] | None = None,
+        lock: str | None = None,
     ) -> None:
         """Note it where all members see it of each other, and where it survives a restart.
 
@@ -212,6 +218,7 @@ class Server:
             term: the promotion that counts. A replica knows that of its source, to have a higher one after it.
             alone: as View.alone.
             idle_events: as View.idle_events.
+            lock: with what the names of this server's user locks end.
         """
         notes: dict[str, object] = {} if term is None else {"mysql_replication_epoch": term}
         if alone is not None:
@@ -219,6 +226,8 @@ class Server:
             notes["mysql_replication_alone"] = True if alone else None
         if idle_events is not None:
             notes["mysql_replication_idle_events"] = sorted(idle_events) or None
+        if lock is not None:
+            notes["mysql_replication_lock"] = lock
         if self.check:
             return
         with self.unlogged():
@@ -304,6 +313,8 @@ class Server:
             if noted.term or noted.alone or noted.idle_events:
                 # It may have stood beside an account that is gone.
                 self.record(term=noted.term, alone=noted.alone, idle_events=noted.idle_events)
+        if lock_name(self.query, "") == "":
+            self.record(lock=secrets.token_hex(8))
         check = CHECK_USER, "localhost"
         # Packages load it; a data directory that was made by hand does not.
         install = [] if self.has_plugin("auth_socket") else ["INSTALL PLUGIN auth_socket SONAME 'auth_socket.so'"]

@@ -9,13 +9,14 @@ The members see each other through the account of replication, over TLS. Everyth
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import time
 from pathlib import Path
 
 from mysql_replication import events
 from mysql_replication.local import SYSTEM_SCHEMAS, Failure, Loss, MySQLError, Report, Undecided, host_lock, query
-from mysql_replication.members import Members, read_view
+from mysql_replication.members import Members, lock_name, read_view
 from mysql_replication.plans import choose_source, plan_failover, plan_switchover
 from mysql_replication.server import Server, local_view, main_pid, wait_until
 
@@ -223,12 +224,14 @@ class SourceReplica:
             raise Failure(f"{me} has not caught up with {old} within 60 s; nothing was changed")
         with members.connect(old) as line, line.cursor() as cursor:
             # That the old source sees: now it may be made read-only.
-            if query(cursor, "SELECT GET_LOCK(%s, 2) AS got", READY)[0]["got"] != 1:
+            ask = functools.partial(query, cursor)
+            if ask("SELECT GET_LOCK(%s, 2) AS got", lock_name(ask, READY))[0]["got"] != 1:
                 raise Failure(f"another switchover is under way on {old}")
             # Not super_read_only, which looks as if it were on already while the last writes end.
             closed = "SELECT IS_USED_LOCK(%s) IS NOT NULL AS closed"
             problem = f"{old} has not been closed within 30 s; nothing was changed"
-            wait_until(lambda: query(cursor, closed, HANDED_OVER)[0]["closed"], 30, problem, pause=0.01)
+            handed_over = lock_name(ask, HANDED_OVER)
+            wait_until(lambda: ask(closed, handed_over)[0]["closed"], 30, problem, pause=0.01)
             begin = time.monotonic()
             closed_view = read_view(cursor)
             if not server.wait_for_gtids(closed_view.executed, LEASE_S - 3):
@@ -249,7 +252,8 @@ class SourceReplica:
         events.run_here(server)
         ready = "SELECT IS_USED_LOCK(%s) IS NOT NULL AS ready"
         problem = f"{to} was not ready within 80 s; nothing was changed"
-        wait_until(lambda: server.query(ready, READY)[0]["ready"], 80, problem, pause=0.02)
+        ready_name, handed_over = lock_name(server.query, READY), lock_name(server.query, HANDED_OVER)
+        wait_until(lambda: server.query(ready, ready_name)[0]["ready"], 80, problem, pause=0.02)
         server.query("SET SESSION lock_wait_timeout = 5")
         try:
             server.make_read_only(f"switchover to {to}")
@@ -259,7 +263,7 @@ class SourceReplica:
             server.query("SET GLOBAL read_only = OFF")
             raise Failure(f"a statement on {me} did not end within 5 s, so it is still the source") from None
         server.query("SET SESSION lock_wait_timeout = 120")
-        server.query("SELECT GET_LOCK(%s, 2)", HANDED_OVER)
+        server.query("SELECT GET_LOCK(%s, 2)", handed_over)
         end = time.monotonic() + LEASE_S
         while True:
             # Those whose statement was under way the last time, too.
@@ -270,7 +274,7 @@ class SourceReplica:
             if time.monotonic() > end + 30:
                 raise Failure(f"{to} cannot be asked whether it is open, so {me} stays closed; run this again")
             if time.monotonic() > end:
-                server.query("SELECT RELEASE_LOCK(%s)", HANDED_OVER)
+                server.query("SELECT RELEASE_LOCK(%s)", handed_over)
             if time.monotonic() > end and server.make_writable(f"{to} did not take over within {LEASE_S} s"):
                 raise Failure(f"{to} was not opened within {LEASE_S} s, so {me} is the source again")
             time.sleep(0.02)

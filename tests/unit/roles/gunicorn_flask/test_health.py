@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import socket
 import subprocess
 import threading
 import time
@@ -72,6 +75,50 @@ def test_a_health_path_that_redirects_is_told_where_to(app):
     assert r"redirects (301) to https://elsewhere/login" in health.request_health(app)
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def answers(app):
+    """Return a function that lets the application answer with what a function of the test sends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    app.listen = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def with_what(send) -> None:
+        def serve() -> None:
+            connection, _ = listener.accept()
+            # The reader may have had enough.
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                send(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+
+    yield with_what
+    listener.close()
+
+
+def test_an_answer_without_an_end_is_given_up(app, answers, monkeypatch):
+    def send(connection) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    monkeypatch.setattr(health, "ANSWER_BYTES", 10**6)
+    answers(send)
+    assert "answered with more than 1000000 bytes" in health.request_health(app)
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "])
+def test_an_answer_that_drips_is_given_up(app, answers, monkeypatch, begin):
+    def send(connection) -> None:
+        connection.sendall(begin)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.01)
+
+    monkeypatch.setattr(health, "ANSWER_S", 0.2)
+    answers(send)
+    assert re.search(r"had no (whole )?answer", health.request_health(app))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
+import socket
+import stat
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +93,75 @@ def haproxy(programs, monkeypatch, tmp_path):
 
 
 IDLE = STAT.replace("web,web1,1,2,", "web,web1,0,0,")
+
+
+@pytest.fixture
+def master(programs, monkeypatch, tmp_path):
+    """Return a function that lets one connection to the master process be answered by a function of the test."""
+    runtime = programs[0]
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "master.sock"))
+    listener.listen()
+    monkeypatch.setattr(runtime, "MASTER", str(tmp_path / "master.sock"))
+
+    def answer_with(act) -> None:
+        def serve() -> None:
+            connection, _ = listener.accept()
+            # The reader may have had enough.
+            with connection, contextlib.suppress(OSError):
+                act(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+
+    yield answer_with
+    listener.close()
+
+
+def test_an_answer_in_parts_is_read_whole(programs, master):
+    def act(connection) -> None:
+        assert connection.makefile().read() == "show info\n"
+        for part in (b"a\n", b"b\xff\n", b"c"):
+            connection.sendall(part)
+
+    master(act)
+    assert programs[0].send("show info") == "a\nb\N{REPLACEMENT CHARACTER}\nc"
+
+
+def test_an_answer_without_an_end_is_given_up(programs, master, monkeypatch):
+    def act(connection) -> None:
+        while True:
+            connection.sendall(b"x" * 65536)
+
+    monkeypatch.setattr(programs[0], "ANSWER_BYTES", 10**6)
+    master(act)
+    with pytest.raises(OSError, match="more than 1000000 bytes"):
+        programs[0].send("show info")
+
+
+def test_an_answer_that_drips_is_given_up(programs, master, monkeypatch):
+    def act(connection) -> None:
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.01)
+
+    monkeypatch.setattr(programs[0], "ANSWER_S", 0.2)
+    master(act)
+    with pytest.raises(TimeoutError):
+        programs[0].send("show info")
+
+
+def test_the_lock_is_out_of_reach_of_others_and_is_not_waited_for_for_ever(programs, haproxy, monkeypatch, tmp_path):
+    runtime, server, _ = programs
+    haproxy(IDLE)
+    monkeypatch.setattr(runtime, "LOCK", tmp_path / "own/lock")
+    monkeypatch.setattr(runtime, "LOCK_S", 0.05)
+    monkeypatch.setattr(runtime, "LOCK_RETRY_S", 0.01)
+    with runtime.locked():
+        assert stat.S_IMODE(runtime.LOCK.parent.stat().st_mode) == 0o700
+        with pytest.raises(SystemExit, match="another program has been changing this HAProxy's servers"):
+            server.main(["drain", "web/web1", "--timeout", "1"])
+    with runtime.locked():
+        pass
 
 
 def test_workers_are_told_apart(programs):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from unittest import mock
 
 import pytest
 from mysql_replication import check
@@ -198,15 +199,36 @@ def test_a_request_that_finds_a_late_answer_waits_for_the_next(ask):
     waiting.join()
 
 
-def test_the_number_of_connections_is_bounded(monkeypatch, source):
-    monkeypatch.setattr(check, "MAX_CONNECTIONS", 3)
+def test_one_that_waits_is_not_read_from():
+    """What it sends meanwhile would be kept in memory."""
+    late = role_check(question(OPEN, LATE), question(None, -60))
+    transport = mock.Mock(is_closing=lambda: False, get_extra_info=lambda name: ("192.0.2.1", 1))
+
+    async def talk() -> None:
+        client = check.Client(late, {})
+        client.connection_made(transport)
+        client.data_received(b"GET /source HTTP/1.1\r\n\r\n")
+        assert transport.mock_calls == [mock.call.pause_reading()]
+        late.read_only.answer = (time.monotonic() + 60, OPEN)
+        await asyncio.sleep(4 * check.PERIOD_S)
+
+    asyncio.run(talk())
+    assert [name for name, *_ in transport.mock_calls] == ["pause_reading", "resume_reading", "write"]
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses"),
+    [("MAX_CONNECTIONS", ["127.0.0.1"] * 5), ("MAX_OF_ONE_ADDRESS", ["127.0.0.2", *["127.0.0.1"] * 5])],
+)
+def test_the_number_of_connections_is_bounded(monkeypatch, source, name, addresses):
+    monkeypatch.setattr(check, name, 3)
 
     async def talk() -> list[bytes]:
         listener = check.listen("127.0.0.1", 0)
         service = asyncio.create_task(check.serve(source, listener))
         clients = []
-        for _ in range(5):
-            clients.append(await asyncio.open_connection(*listener.getsockname()))
+        for address in addresses:
+            clients.append(await asyncio.open_connection(*listener.getsockname(), local_addr=(address, 0)))
             await asyncio.sleep(0.02)
         answers = []
         for reader, writer in clients:
@@ -221,5 +243,6 @@ def test_the_number_of_connections_is_bounded(monkeypatch, source):
             await service
         return answers
 
-    # Those that were idle for longest made room.
-    assert [bool(answer) for answer in asyncio.run(talk())] == [False, False, True, True, True]
+    # Those of 127.0.0.1 that were idle for longest made room, and nobody else.
+    others = [True] * (len(addresses) - 5)
+    assert [bool(answer) for answer in asyncio.run(talk())] == [*others, False, False, True, True, True]

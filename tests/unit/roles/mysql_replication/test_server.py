@@ -49,6 +49,7 @@ class Fake(Server):
             "Rpl_semi_sync_source_wait_sessions": [{"Value": str(self.variables["waiting"])}],
             "lone%%": [{}] * self.variables["clones"],
             "super_read_only AS": [{"closed": 0}],
+            "mysql_replication_lock": [{"name": f"{values[0] if values else ''}-secret"}],
         }
         for words, rows in answers.items():
             if words in statement:

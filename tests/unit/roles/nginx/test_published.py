@@ -44,7 +44,11 @@ def test_every_key_is_described():
         if re.match(r"  \w+:", line) and not before.startswith("  #")
     ]
     # Said by the comment above the one before.
-    assert undescribed == ["  group: www-data", "  error_log: /var/log/nginx/error.log"]
+    assert undescribed == [
+        "  group: www-data",
+        "  error_log: /var/log/nginx/error.log",
+        "  own_log: /var/log/nginx/nginx.log",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,9 @@ def test_every_key_is_described():
     [
         ("user", "templates/nginx.conf.j2", "\nuser {};\n"),
         ("access_log", "templates/nginx.conf.j2", "access_log {} json "),
-        ("error_log", "templates/nginx.conf.j2", "error_log {};"),
+        ("error_log", "templates/nginx.conf.j2", "    error_log {};"),
+        ("own_log", "templates/nginx.conf.j2", "\nerror_log {};"),
+        ("own_log", "templates/reload.j2", "\nlog={}\n"),
         ("configuration", "tasks/configure.yml", "root: {}\n"),
         ("static_root", "tasks/static.yml", "root: {}\n"),
         ("maintenance_directory", "templates/site.conf.j2", "if (-f {}/maintenance-{{{{ site.name }}}})"),
