@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
@@ -15,6 +16,44 @@ SITE = {"Host": "www.foobar.com"}
 @pytest.fixture(scope="module")
 def host(hosts):
     return hosts["foobar-nginx1"]
+
+
+@pytest.fixture
+def ask():
+    """Return a function that asks for a page and returns what the cache did and which of its answers it is."""
+
+    def send(path: str, **more) -> tuple[str, int]:
+        answer = requests.get(WEB + path, timeout=5, **({"headers": SITE} | more))
+        return answer.headers["X-Cache-Status"], answer.json()["number"]
+
+    return send
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"data": "a=b"},
+        {"data": iter([b"a=b"])},
+        *(
+            {"headers": SITE | {name: "DELETE"}}
+            for name in ("X-HTTP-Method-Override", "X-Api-Key", "x-auth-token", "Authorization")
+        ),
+    ],
+    ids=["body", "chunked", "method", "key", "token", "authorization"],
+)
+def test_nobody_gets_what_another_one_asked_for_in_other_words(ask, more):
+    page = f"/cached/{uuid.uuid4()}"
+    assert ask(page, **more) == ("BYPASS", 1)
+    assert [ask(page), ask(page)] == [("MISS", 2), ("HIT", 2)]
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Original-URL", "X-Rewrite-URL", "True-Client-IP", "X-Client-IP", "X-Host", "Forwarded"]
+)
+def test_no_header_makes_the_application_believe_in_another_url_or_client(name):
+    answer = requests.get(f"{WEB}/page", headers=SITE | {name: "/admin", "X-Kept": "yes"}, timeout=5)
+    told = {key.lower() for key in answer.json()["headers"]}
+    assert (name.lower() in told, "x-kept" in told) == (False, True)
 
 
 def test_a_visitor_cannot_turn_a_reload_into_a_restart(host, eventually):

@@ -32,6 +32,7 @@ SIZE = re.compile(r"[0-9]+[kmgKMG]?")
 RATE = re.compile(r"[1-9][0-9]*r/[sm]")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 STATIC_PATH = re.compile(r"/(.*/)?")
+HEADER = re.compile(r"[A-Za-z0-9-]+")
 COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
 # nginx takes a prefix length, no netmask.
 NETWORK = re.compile(r"[0-9a-fA-F.:]+(/[0-9]+)?")
@@ -223,6 +224,14 @@ def cache_has_a_directory_of_its_own(values: RoleValues) -> Iterator[Mistake]:
         yield Mistake("nginx_cache_path", wrong, "use a directory such as /var/cache/nginx")
 
 
+def personal_headers_are_names(values: RoleValues) -> Iterator[Mistake]:
+    for name in texts(values.values.get("nginx_cache_personal_headers")):
+        if not HEADER.fullmatch(name):
+            yield Mistake(
+                "nginx_cache_personal_headers", f"'{name}' is no name of a header", "write one such as X-Api-Key"
+            )
+
+
 def times_have_units(values: RoleValues) -> Iterator[Mistake]:
     for name in TIMES:
         value = text(values.values.get(name))
@@ -332,6 +341,7 @@ RULES: tuple[Rule, ...] = (
     health_path_is_a_path,
     addresses_are_addresses,
     cache_has_a_directory_of_its_own,
+    personal_headers_are_names,
     times_have_units,
     limits_have_names_of_their_own,
     rates_are_rates,

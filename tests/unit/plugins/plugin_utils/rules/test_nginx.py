@@ -171,6 +171,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         {"nginx_cache_path": "/cache"},
         "nginx_cache_path: '/cache' is no place for a cache; use a directory such as /var/cache/nginx",
     ),
+    (
+        "personal_headers_are_names",
+        {"nginx_cache_personal_headers": ["X-Api-Key", "X-Key: 1"]},
+        "nginx_cache_personal_headers: 'X-Key: 1' is no name of a header; write one such as X-Api-Key",
+    ),
     *(
         (
             "times_have_units",
