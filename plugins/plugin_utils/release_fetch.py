@@ -14,14 +14,14 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ansible.module_utils.urls import open_url
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.release_archive import extract
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 TIMEOUT_S = 300
@@ -148,7 +148,7 @@ def _check_out_commit(url: str, commit: str, place: Path, target: Path, ours: bo
             f"gunicorn_flask_source.revision: {without_credentials(url)} has no commit {commit}"
         ) from None
     shutil.rmtree(repository)
-    _extract(archive, target)
+    extract(archive, target)
     archive.unlink()
     entries = (line.split("\t", 1) for line in tree.split("\0") if line)
     commits = {path: about.split()[2] for about, path in entries if about.startswith("160000 ")}
@@ -266,7 +266,7 @@ def _unpack(source: Mapping, place: Path, _folder: Path) -> Path:
     target.mkdir(parents=True)
     archive = Path(source["path"]) if source.get("path") else _download(source["url"], place / "archive")
     verify(source, archive)
-    _extract(archive, target)
+    extract(archive, target)
     return target
 
 
@@ -282,35 +282,3 @@ def _download(url: str, path: Path) -> Path:
         said = without_credentials(str(error))
         raise ReleaseError(f"gunicorn_flask_source.url: {without_credentials(url)} cannot be fetched: {said}") from None
     return path
-
-
-def _extract(archive: Path, target: Path) -> None:
-    """Everything or, if one path is not sound, nothing."""
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
-                _refuse_unsafe_member(member)
-            tar.extractall(target, filter="data")
-    except tarfile.FilterError as error:
-        raise ReleaseError(f"gunicorn_flask_source: the archive is refused: {error}") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ReleaseError(
-            f"gunicorn_flask_source: {archive.name} cannot be unpacked ({error}); use a tar archive, compressed or not"
-        ) from None
-
-
-def _refuse_unsafe_member(member: tarfile.TarInfo) -> None:
-    path = PurePosixPath(member.name)
-    problem = None
-    if path.is_absolute() or ".." in path.parts:
-        problem = "leads out of the archive"
-    elif member.issym() or member.islnk():
-        # The target of a symbolic link counts from its directory, that of a hard link from the archive's root.
-        base = path.parent if member.issym() else PurePosixPath(".")
-        end = PurePosixPath(os.path.normpath(base / member.linkname))
-        if end.is_absolute() or end.parts[:1] == ("..",):
-            problem = f"is a link to {member.linkname}, out of the archive"
-    elif not (member.isreg() or member.isdir()):
-        problem = "is neither file nor directory nor link"
-    if problem:
-        raise ReleaseError(f"gunicorn_flask_source: the archive is refused: its '{member.name}' {problem}")

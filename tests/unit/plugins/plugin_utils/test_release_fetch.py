@@ -198,21 +198,61 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         (member("/etc/x"), "its '/etc/x' leads out"),
         (member("a", tarfile.SYMTYPE, "/etc"), "'a' is a link to /etc, out of the archive"),
         (member("b/a", tarfile.SYMTYPE, "../../etc"), "is a link to ../../etc"),
+        # 'here' is a link to the archive's root, so what is above it is outside, whatever the words look like.
+        (member("a", tarfile.SYMTYPE, "here/../etc"), "'a' is a link to here/../etc, out of the archive"),
+        (member("b/a", tarfile.SYMTYPE, "deep/../../../../etc"), "'b/a' is a link to deep/../../../../etc, out of"),
+        (member("a", tarfile.SYMTYPE, "loop"), "'a' is a link to loop, out of the archive"),
+        (member("here/x"), "'here/x' lies below 'here', which is a link"),
+        (member("./here//x", tarfile.SYMTYPE, "good"), "lies below 'here', which is a link"),
+        (member("a", tarfile.LNKTYPE, "here"), "'a' is a link to here, out of the archive"),
+        (member("a", tarfile.LNKTYPE, "/etc/passwd"), "is a link to /etc/passwd"),
         (member("b/a", tarfile.LNKTYPE, "../etc"), "is a link to ../etc"),
         (member("a", tarfile.CHRTYPE), "is neither file nor directory nor link"),
         (member("a", tarfile.FIFOTYPE), "is neither file nor directory nor link"),
     ],
 )
 def test_an_archive_that_climbs_out_is_refused_as_a_whole(tmp_path, bad, complaint):
-    wish = archive_of(tmp_path / "a.tar.gz", member("good"), bad)
+    links = {"here": ".", "b/deep": "c/d", "b/c/d/long": "../../../here"}
+    sound = [member(name, tarfile.SYMTYPE, target) for name, target in links.items()]
+    loop = [member("loop", tarfile.SYMTYPE, "loop")] if bad.linkname == "loop" else []
+    wish = archive_of(tmp_path / "a.tar.gz", member("good"), *sound, bad, *loop)
     with pytest.raises(ReleaseError, match=complaint):
         release_fetch.fetch(wish, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("good")) and not (tmp_path / "x").exists()
 
 
+def test_a_link_behind_a_path_too_long_for_the_kernel_is_seen_through(tmp_path):
+    """What deceived Python's own filter, CVE-2025-4517: it asked the file system, which gave up on the way."""
+    directory, steps = "d" * 247, "abcdefghijklmnop"
+    inside = ["/".join([directory] * number) for number in range(len(steps) + 1)]
+    links = [
+        member(f"{place}/{step}".lstrip("/"), tarfile.SYMTYPE, directory)
+        for place, step in zip(inside, steps, strict=False)
+    ]
+    last = f"{'/'.join(steps)}/{'l' * 254}"
+    wish = archive_of(
+        tmp_path / "a.tar",
+        *(member(place, tarfile.DIRTYPE) for place in inside[1:]),
+        *links,
+        member(f"{inside[-1]}/{'l' * 254}", tarfile.SYMTYPE, "../" * len(steps)),
+        member("escape", tarfile.SYMTYPE, f"{last}/../../etc"),
+    )
+    with pytest.raises(ReleaseError, match="'escape' is a link to .*, out of the archive"):
+        release_fetch.fetch(wish, tmp_path / "run")
+
+
 def test_links_within_an_archive_are_taken(tmp_path):
-    wish = archive_of(tmp_path / "a.tar", member("a/x"), member("b", tarfile.SYMTYPE, "a/x"))
-    assert (release_fetch.fetch(wish, tmp_path / "run") / "b").read_text() == "x"
+    links = {"b": "a/x", "c": "nowhere", "lib64": "lib", "lib/d/up": "../../lib64/../a", "e": "lib/d/up/x"}
+    wish = archive_of(
+        tmp_path / "a.tar",
+        # Links come before what they lead to as well.
+        *(member(name, tarfile.SYMTYPE, target) for name, target in links.items()),
+        member("hard", tarfile.LNKTYPE, "a/x"),
+        member("a/x"),
+        member("lib/y"),
+    )
+    code = release_fetch.fetch(wish, tmp_path / "run")
+    assert [(code / name).read_text() for name in ("b", "e", "hard", "lib64/y")] == ["x"] * 4
 
 
 def test_an_archive_of_another_checksum_is_refused(tmp_path):
