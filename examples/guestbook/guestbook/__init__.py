@@ -58,9 +58,19 @@ def proxy_hops(environment: Mapping[str, str]) -> int:
 
 
 def refuse_other_sites() -> None:
-    """A browser says which site a form came from; ports are left out because proxies may drop them from Host."""
+    """A browser says which site a form came from.
+
+    Sec-Fetch-Site compares scheme, host and port. Browsers without it send Origin, whose port is left out because
+    proxies may drop it from Host.
+    """
+    if request.method != "POST":
+        return
     origin = request.headers.get("Origin")
-    if request.method == "POST" and origin and urlsplit(origin).hostname != urlsplit(f"//{request.host}").hostname:
+    try:
+        same = not origin or urlsplit(origin).hostname == urlsplit(f"//{request.host}").hostname
+    except ValueError:
+        same = False
+    if not same or request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         raise Forbidden("This form was sent from another site.")
 
 

@@ -82,7 +82,11 @@ def list_entries() -> ResponseReturnValue:
 
 @pages.post("/api/entries")
 def add_entry() -> ResponseReturnValue:
-    sent = request.get_json(silent=True)
+    try:
+        sent = request.get_json(silent=True)
+    except RecursionError:
+        # The reader of JSON calls itself for each bracket.
+        sent = None
     if not isinstance(sent, dict):
         abort(400, "Send a JSON object with author and message, and an id (UUID) if it may be sent again.")
     entry, problems = examine(sent)

@@ -153,6 +153,7 @@ def test_the_page_shows_the_latest_twenty(site):
         ("https://evil.example", False),
         ("https://www.foobar.com.evil.example", False),
         ("null", False),
+        ("http://[::1", False),
     ],
 )
 def test_only_forms_of_this_site_are_accepted(site, target, origin, accepted):
@@ -162,6 +163,21 @@ def test_only_forms_of_this_site_are_accepted(site, target, origin, accepted):
     assert (answer.status_code < 400) is accepted
     assert len(messages(client)) == accepted
     assert accepted or answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("said", "accepted"), [("same-origin", True), ("none", True), ("same-site", False), ("cross-site", False)]
+)
+def test_a_browser_that_says_where_a_form_is_from_is_believed(site, said, accepted):
+    client = site()
+    headers = {"Host": "www.foobar.com", "Origin": "http://www.foobar.com:8080", "Sec-Fetch-Site": said}
+    assert (client.post("/entries", data=HELLO, headers=headers).status_code == 303) is accepted
+    assert len(messages(client)) == accepted
+
+
+def test_json_of_brackets_alone_is_no_entry(site):
+    answer = site().post("/api/entries", data="[" * 60_000, content_type="application/json")
+    assert answer.status_code == 400
 
 
 def test_who_wrote_reads_from_the_primary_until_the_replica_has_followed(site, database):
