@@ -396,6 +396,11 @@ def listed(host) -> list[str]:
     return [name for name in names if name.endswith(("-logical", "-physical"))]
 
 
+EVENT = "CREATE DEFINER=root@localhost EVENT vault.planted ON SCHEDULE EVERY 1 SECOND DO SET @planted = 1"
+# Comments of tables: to one who reads lines, the first begins a statement about an account, the second ends it.
+CRAFTED = ["x\n/*!*/;\nGRANT planted TO planted\n", f"x\n/*!*/;\n{EVENT}\n/*!*/;\n"]
+
+
 @pytest.mark.parametrize("kind", ["logical", "physical"])
 def test_a_database_comes_back_as_it_was_at_a_second_between_two_writes(back_up, restore, root, host, kind):
     root("DROP DATABASE IF EXISTS vault; CREATE DATABASE vault; CREATE TABLE vault.t (id INT PRIMARY KEY, m TEXT)")
@@ -412,6 +417,9 @@ def test_a_database_comes_back_as_it_was_at_a_second_between_two_writes(back_up,
     # An account is not data, and its statement stands in the same binary log.
     root("CREATE USER planted@localhost; DROP USER planted@localhost")
     root("INSERT INTO vault.t VALUES (2, 'B')")
+    # Nor is what an application writes SQL, though it looks like what mysqlbinlog makes of a binary log.
+    for number, comment in enumerate(CRAFTED):
+        root(f"CREATE TABLE vault.crafted{number} (id INT) COMMENT '{comment}'")
     moment = host.check_output("sleep 1.1; date '+%F %T'; sleep 1.1")
     root("INSERT INTO vault.t VALUES (3, 'C')")
     root("DROP TABLE vault.t; CREATE TABLE vault.other (id INT)")
@@ -427,7 +435,10 @@ def test_a_database_comes_back_as_it_was_at_a_second_between_two_writes(back_up,
     done = restore(**wish)
     assert done.code == 0, done.output
     assert root("SELECT * FROM vault.t") == "1\tA\n2\tB"
-    assert root("SHOW TABLES FROM vault") == "t"
+    assert root("SHOW TABLES FROM vault").split() == ["crafted0", "crafted1", "t"]
+    assert root("SHOW EVENTS FROM vault") == ""
+    kept = "SELECT HEX(table_comment) FROM information_schema.tables WHERE table_name = 'crafted{}'"
+    assert [bytes.fromhex(root(kept.format(number))).decode() for number in range(len(CRAFTED))] == CRAFTED
     saved = host.check_output("ls /var/backups/mysql_replication/before-restore-*-vault.sql.gz | tail -1")
     assert "CREATE TABLE `other`" in host.check_output(f"zcat {saved}")
 

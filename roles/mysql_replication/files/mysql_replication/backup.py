@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from mysql_replication.binlog import Moment, Range, find_ranges
 from mysql_replication.local import (
     SOCKET,
     SYSTEM_SCHEMAS,
@@ -37,10 +38,6 @@ from mysql_replication.local import (
 
 NAME = re.compile(r"\d{8}T\d{6}Z-(logical|physical)")
 POSITION = re.compile(r"([\w.-]+\.\d{6,}):(\d+)")
-ACCOUNTS = re.compile(
-    rb"\s*(/\*.*?\*/\s*)?((CREATE|ALTER|DROP|RENAME)\s+(USER|ROLE)|GRANT|REVOKE|SET\s+PASSWORD)\b", re.I
-)
-END = b"/*!*/;"
 SCRATCH = Path("/var/lib/mysql-scratch")
 
 
@@ -53,33 +50,20 @@ def choose_kind(kind: str, size: int, threshold_mb: int) -> str:
     return "physical" if size >= threshold_mb << 20 else "logical"
 
 
-def parse_until(until: str) -> list[str]:
-    """Arguments of mysqlbinlog that end the replay before this moment."""
+def parse_until(until: str) -> Moment | None:
     if not until:
-        return []
-    if POSITION.fullmatch(until):
-        return [f"--stop-position={until.rpartition(':')[2]}"]
+        return None
+    if place := POSITION.fullmatch(until):
+        return Moment(file=place[1], position=int(place[2]))
     try:
-        datetime.datetime.strptime(until, "%Y-%m-%d %H:%M:%S")
+        moment = datetime.datetime.strptime(until, "%Y-%m-%d %H:%M:%S")
     except ValueError:
         raise Failure(
             f"mysql_restore_until: '{until}' is no moment; give '2026-11-25 03:00:00' in the time zone of the host, "
             f"or a position such as binlog.000003:1234"
         ) from None
-    return [f"--stop-datetime={until}"]
-
-
-def without_accounts(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Statements about accounts do not belong to the data; a scratch server does not have those accounts."""
-    fresh, skipping = True, False
-    for line in lines:
-        if fresh and ACCOUNTS.match(line):
-            skipping = True
-        ended = line.rstrip().endswith(END)
-        if not skipping:
-            yield line
-        fresh = ended
-        skipping = skipping and not ended
+    # In the time zone of the host, as the message says.
+    return Moment(second=moment.timestamp())
 
 
 def removable(names: Iterable[str], keep: int) -> list[str]:
@@ -235,8 +219,8 @@ def dump(target: Path, socket: str, *what: str) -> None:
         shutil.copyfileobj(lines, out, 1 << 20)
 
 
-def replay(socket: str, position: tuple[str, int], stop: list[str], last: str = "") -> None:
-    """The binary logs of the live server, from the position of the backup on."""
+def replay(socket: str, position: tuple[str, int], until: Moment) -> None:
+    """The binary logs of the live server, from the position of the backup on, without statements about accounts."""
     with connect(SOCKET) as connection, connection.cursor() as cursor:
         names = [row[0] for row in query(cursor, "SHOW BINARY LOGS")]
         folder = Path(query(cursor, "SELECT @@log_bin_basename")[0][0]).parent
@@ -245,12 +229,18 @@ def replay(socket: str, position: tuple[str, int], stop: list[str], last: str = 
             f"{position[0]} is no longer there, so nothing after the backup can be restored; choose a newer backup, or "
             f"keep binary logs longer (mysql_replication_binlog_expire_days)"
         )
+    last = until.file
     if last and last not in names[names.index(position[0]) :]:
         raise Failure(f"mysql_restore_until: {last} is not among the binary logs since the backup: {', '.join(names)}")
     chosen = names[names.index(position[0]) : names.index(last) + 1 if last else None]
-    command = ["mysqlbinlog", "--no-defaults", "--skip-gtids", f"--start-position={position[1]}", *stop]
-    with reading([*command, *(str(folder / name) for name in chosen)]) as lines:
-        load(without_accounts(lines), socket)
+    load(statements(find_ranges([folder / name for name in chosen], position[1], until)), socket)
+
+
+def statements(ranges: Iterable[Range]) -> Iterator[bytes]:
+    for one in ranges:
+        limits = [f"--start-position={one.begin}", f"--stop-position={one.end}"]
+        with reading(["mysqlbinlog", "--no-defaults", "--skip-gtids", *limits, str(one.path)]) as lines:
+            yield from lines
 
 
 # --- backup -----------------------------------------------------------------------------------------------------------
@@ -325,7 +315,7 @@ def backup(report: Report, kind: str, threshold_mb: int, keep: int, directory: s
             report.note(
                 f"it is as of {position[0]}:{position[1]}; replaying the binary log until {proof[0]}:{proof[1]}"
             )
-            replay(socket, position, [f"--stop-position={proof[1]}"], proof[0])
+            replay(socket, position, Moment(file=proof[0], position=proof[1]))
             with connect(socket) as connection, connection.cursor() as cursor:
                 differing = compare_tables(live, table_sums(cursor, names))
         if differing:
@@ -458,8 +448,7 @@ def restore(report: Report, database: str, backup: str, until: str, overwrite: s
         report.note("restoring into a scratch server")
         socket = stack.enter_context(restored(folder / chosen, manifest["kind"], work))
         if stop:
-            last = until.rpartition(":")[0] if POSITION.fullmatch(until) else ""
-            replay(socket, (manifest["binlog_file"], manifest["binlog_position"]), stop, last)
+            replay(socket, (manifest["binlog_file"], manifest["binlog_position"]), stop)
         ready = folder / ".unfinished-restore"
         ready.mkdir(mode=0o700)
         with connect(socket) as connection, connection.cursor() as cursor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 from mysql_replication import backup
+from mysql_replication.binlog import Moment
 
 
 def test_the_kind_follows_the_size_unless_it_is_given():
@@ -20,19 +23,12 @@ def test_the_newest_backup_always_stays_and_unfinished_ones_do_not_count():
 
 
 def test_a_moment_is_a_time_or_a_position():
-    assert backup.parse_until("2026-11-25 03:00:00") == ["--stop-datetime=2026-11-25 03:00:00"]
-    assert backup.parse_until("binlog.000003:1234") == ["--stop-position=1234"]
-    assert backup.parse_until("") == []
+    moment = datetime.datetime(2026, 11, 25, 3)  # noqa: DTZ001 - of this host's time zone, whichever that is
+    assert backup.parse_until("2026-11-25 03:00:00") == Moment(second=moment.timestamp())
+    assert backup.parse_until("binlog.000003:1234") == Moment(file="binlog.000003", position=1234)
+    assert backup.parse_until("") is None
     with pytest.raises(backup.Failure, match="no moment"):
         backup.parse_until("2026-13-25 03:00:00")
-
-
-def test_statements_about_accounts_are_left_out_of_a_replay():
-    lines = [b"SET TIMESTAMP=1/*!*/;\n", b"CREATE USER x@y\n", b"/*!*/;\n", b"CREATE TABLE t (id INT)\n", b"/*!*/;\n"]
-    assert list(backup.without_accounts(lines)) == [lines[0], *lines[3:]]
-    # In the middle of a statement the same words are data.
-    data = [b"INSERT INTO t VALUES ('\n", b"GRANT me\n", b"')/*!*/;\n"]
-    assert list(backup.without_accounts(data)) == data
 
 
 def test_every_table_that_differs_is_named():
