@@ -22,6 +22,8 @@ FIGURES: list[str] = []
 # The long form, ``make soak``; and from what moments are chosen at random, the same for all of a day.
 SOAK = os.environ.get("FOOBAR_SOAK") == "1"
 SEED = os.environ.get("FOOBAR_SEED") or datetime.now(UTC).strftime("%Y-%m-%d")
+# For runs with an environment of their own: as tools/test has it for the others.
+KEPT = {"ANSIBLE_CALLBACK_PLUGINS": str(PROJECT / "molecule/shared/callbacks"), "ANSIBLE_CALLBACKS_ENABLED": "kept"}
 # In the page and in the style sheet of a release of the sample application that a test has made.
 RELEASE_MARK = "test-release"
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)\s+skipped=(\d+)", re.M)
@@ -134,8 +136,8 @@ def killed_after(number: int, what: str, record: Path) -> dict[str, str]:
     Runs with the same ``record``, a file, get further and further: what has changed something in one counts no more.
     """
     return {
-        "ANSIBLE_CALLBACK_PLUGINS": "molecule/shared/callbacks",
-        "ANSIBLE_CALLBACKS_ENABLED": "killed",
+        **KEPT,
+        "ANSIBLE_CALLBACKS_ENABLED": "killed,kept",
         "FOOBAR_KILL_AFTER": f"{number} {what}",
         "FOOBAR_KILL_RECORD": str(record),
         # Otherwise a task is named when it has ended.

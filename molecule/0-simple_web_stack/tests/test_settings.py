@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from helpers.fingerprint import comparable, differences, fingerprint
-from helpers.run import PROJECT, SEED, SOAK, Run, killed_after, last_task, note_figure
+from helpers.run import KEPT, PROJECT, SEED, SOAK, Run, killed_after, last_task, note_figure
 from server import SERVER, UNITS, rights
 
 STAGE = "0-simple_web_stack"
@@ -152,7 +152,9 @@ def operate(place, typed, addresses):
         (place / "hosts.ini").write_text(f"[webservers]\n{SERVER} {said}\n{OTHERS}")
         inventories = f"-i inventories/{STAGE} -i inventories/local -i {place}/hosts.ini"
         cache = {"ANSIBLE_CACHE_PLUGIN": "jsonfile", "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(place / "facts")}
-        return typed(f"{command} {inventories}", ANSIBLE_CONFIG=str(place / "ansible.cfg"), **cache, **environment)
+        return typed(
+            f"{command} {inventories}", ANSIBLE_CONFIG=str(place / "ansible.cfg"), **(KEPT | cache | environment)
+        )
 
     return run
 

@@ -260,7 +260,8 @@ def test_deployment_and_rollback_take_each_server_out_at_both_balancers(
     before = live()
     add_release(application, "another release")
     with request_loop(lambda: load_page(get, url)) as reader, request_loop(write) as writer:
-        for act in (deploy, lambda: playbook(PROJECT / "playbooks/rollback.yml")):
+        # Otherwise the rollback is that of the further application, in the last file of the scenario.
+        for act in (deploy, lambda: playbook(PROJECT / "playbooks/rollback.yml"))[: 2 if SOAK else 1]:
             seen = live()
             run = act()
             assert run.code == 0, run.output
@@ -270,7 +271,7 @@ def test_deployment_and_rollback_take_each_server_out_at_both_balancers(
         reader.wait_for_answers(20)
     reader.report("deployment and rollback, reading a page and its style sheet")
     writer.report("deployment and rollback, writing")
-    assert live() == before
+    assert not SOAK or live() == before
     assert (reader.failed, writer.failed) == ([], [])
     databases = groups["databases"]
     eventually(lambda: write.stored_on_each(docker, databases) == [sorted(write.ids)] * len(databases))
