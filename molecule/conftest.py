@@ -339,7 +339,10 @@ def additions_arrive(playbook, groups, addresses, web, root, hosts, eventually):
 
 @pytest.fixture
 def notes_arrives(playbook, groups, web, url, root, hosts, stored, application, eventually):
-    """Return a function that proves the further application of molecule/shared/additions, which a stage has brought."""
+    """Return a function that proves the further application of molecule/shared/additions, which a stage has brought.
+
+    It returns the run that has deployed another release of it.
+    """
     place = PROJECT / "molecule/shared/additions"
 
     def worker_of(name: str, service: str) -> str:
@@ -349,7 +352,7 @@ def notes_arrives(playbook, groups, web, url, root, hosts, stored, application, 
         rows = web.request("GET", f"{url}/api/entries?limit=1000", "notes.foobar.com").json()
         return [row["id"] for row in rows]
 
-    def run() -> None:
+    def run() -> Run:
         entry = {"id": str(uuid.uuid4()), "author": "molecule", "message": "in the notes"}
         answer = web.request("POST", f"{url}/api/entries", "notes.foobar.com", json=entry)
         assert answer.status_code in (200, 201), answer.text
@@ -374,5 +377,6 @@ def notes_arrives(playbook, groups, web, url, root, hosts, stored, application, 
             assert hosts[name].check_output("readlink /srv/notes/current") != releases[name]
             assert worker_of(name, "guestbook.service") == before[name]
         assert notes() == [entry["id"]]
+        return done
 
     return run

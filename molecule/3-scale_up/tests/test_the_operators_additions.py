@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers.run import PROJECT, SOAK
+from helpers.web import load_page
 
 
 def test_a_database_a_site_and_listeners_of_the_operator_arrive(
@@ -16,14 +17,22 @@ def test_a_database_a_site_and_listeners_of_the_operator_arrive(
     assert get(f"{url}/").status_code == 200
 
 
-def test_a_further_application_arrives_and_is_deployed_alone(notes_arrives, playbook, addresses, whole):
+def test_a_further_application_arrives_and_is_deployed_alone(
+    notes_arrives, playbook, addresses, groups, whole, request_loop, get, url
+):
     place = PROJECT / "molecule/shared/additions"
     if SOAK:
         again = playbook(PROJECT / "playbooks/3-scale_up.yml", f"--inventory={place}")
         assert again.code == 0 and again.recap("changed") == dict.fromkeys(addresses, 0), again.output
-    notes_arrives()
-    whole()
-    # Back to the release before, this one alone.
-    done = playbook(PROJECT / "playbooks/rollback.yml", f"--inventory={place}", site_application="notes")
-    assert done.code == 0, done.output
+    with request_loop(lambda: load_page(get, url)) as reader:
+        deployed = notes_arrives()
+        whole()
+        # Back to the release before, this one alone.
+        back = playbook(PROJECT / "playbooks/rollback.yml", f"--inventory={place}", site_application="notes")
+        assert back.code == 0, back.output
+    for run in (deployed, back):
+        drained = [run.output.count(f"(item={name})") for name in groups["loadbalancers"]]
+        assert min(drained) >= len(groups["appservers"]), run.output
+    reader.report("deployment and rollback of another application, reading a page and its style sheet")
+    assert reader.failed == []
     whole()
