@@ -1,6 +1,6 @@
 """Deployments through the balancer and changes of the writing database: visitors read and write all the while.
 
-FOOBAR_SOAK=1 makes ten deployments instead of one.
+FOOBAR_SOAK=1 makes ten deployments instead of one, and 20 reloads instead of 8.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from helpers.web import load_page
 SERVERS = ["foobar-server1", "foobar-server2"]
 FAILOVER = PROJECT / "playbooks/mysql_failover.yml"
 DEPLOYMENTS = 10 if SOAK else 1
+RELOADS = 20 if SOAK else 8
 
 
 @pytest.fixture
@@ -74,11 +75,11 @@ def test_nobody_notices_reloads(
         "body": lambda: json.dumps(write.entry()),
         "headers": {"Host": site["site_domain"], "Content-Type": "application/json"},
     }
-    with hammered(f"20 reloads of {service}", addresses["foobar-balancer1"], **load) as hammers:
-        for number in range(20):
+    with hammered(f"{RELOADS} reloads of {service}", addresses["foobar-balancer1"], **load) as hammers:
+        for number in range(RELOADS):
             name = groups[tier][number % len(groups[tier])]
             workers.add((name, worker(name, service, reload=True)))
-    assert len(workers) == 20 + len(groups[tier])
+    assert len(workers) == RELOADS + len(groups[tier])
     for hammer in hammers:
         assert hammer.answered > 50
         assert not hammer.failed
