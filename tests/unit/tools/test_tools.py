@@ -60,8 +60,19 @@ def test_no_python_that_is_new_enough(clone):
     assert last_line(run(clone, "setup")).startswith("error: no Python >= 3.12")
 
 
+def maker() -> str:
+    """A Python that makes environments: that of the environment of these tests may be one that cannot."""
+    ask = "import sys, venv, ensurepip; print(sys.executable); sys.exit(sys.version_info < (3, 12))"
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for path in Path(folder).glob("python3*"):
+            done = subprocess.run([path, "-c", ask], capture_output=True, text=True)
+            if done.returncode == 0:
+                return done.stdout.strip()
+    pytest.fail("no Python >= 3.12 with venv and ensurepip on PATH")
+
+
 def test_no_network_for_the_packages(clone):
-    add_command(clone, "python3", f'exec {shutil.which("python3")} "$@"')
+    add_command(clone, "python3", f'exec {maker()} "$@"')
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
     done = run(clone, "setup", environment=nowhere)
     assert "is there a network" in last_line(done)
