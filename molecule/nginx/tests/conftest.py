@@ -1,4 +1,4 @@
-"""What is the same on every release is tried on one, but for ``make soak``."""
+"""The server and its cache; and what is the same on every release is tried on one, but for ``make soak``."""
 
 from __future__ import annotations
 
@@ -18,3 +18,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "role" in item.fixturenames and not any(word in item.name for word in OF_THE_RELEASE):
             item.add_marker(same)
+
+
+@pytest.fixture(scope="session")
+def host(hosts):
+    return hosts["foobar-nginx1"]
+
+
+@pytest.fixture
+def ask(get):
+    """Return a function that asks for a path and returns what the cache did and which of its answers it is."""
+
+    def send(path: str, **arguments) -> tuple[str, int]:
+        response = get(f"http://198.18.0.101{path}", **arguments)
+        return response.headers["X-Cache-Status"], response.json()["number"]
+
+    return send

@@ -15,26 +15,10 @@ BALANCED = "http://[fd5a:f00b:a5::101]"
 SITE = {"Host": "www.foobar.com"}
 
 
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts["foobar-nginx1"]
-
-
 @pytest.fixture
 def page() -> str:
     """The path of a page that nobody has asked for yet."""
     return f"/cached/{uuid.uuid4()}"
-
-
-@pytest.fixture
-def ask(get):
-    """Return a function that asks for a path and returns what the cache did and which of its answers it is."""
-
-    def send(path: str, **arguments) -> tuple[str, int]:
-        response = get(WEB + path, **arguments)
-        return response.headers["X-Cache-Status"], response.json()["number"]
-
-    return send
 
 
 def test_page_is_fetched_once_for_everybody(ask, page):

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 WEB = "http://198.18.0.101"
 FOREIGN = ["conf.d/of-somebody-else.conf", "modules-enabled/50-of-a-package.conf", "sites-enabled/old-site"]
-
-
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts["foobar-nginx1"]
 
 
 def test_every_contradiction_of_limits_and_locations_is_reported(role, get):

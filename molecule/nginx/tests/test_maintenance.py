@@ -11,11 +11,6 @@ SITE = {"Host": "www.foobar.com"}
 FILE = "/var/lib/nginx/maintenance-www.foobar.com"
 
 
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts["foobar-nginx1"]
-
-
 @pytest.fixture
 def closed(host):
     """The site, closed by the file."""

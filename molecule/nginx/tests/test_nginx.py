@@ -36,11 +36,6 @@ FORGED = {
 
 
 @pytest.fixture(scope="module")
-def host(hosts):
-    return hosts[HOST]
-
-
-@pytest.fixture(scope="module")
 def variables(inventory):
     """The scenario's variables as they were converged."""
     return inventory["_meta"]["hostvars"][HOST]

@@ -15,22 +15,6 @@ FILES = "http://198.18.0.101:8080"
 SITE = {"Host": "www.foobar.com"}
 
 
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts["foobar-nginx1"]
-
-
-@pytest.fixture
-def ask():
-    """Return a function that asks for a page and returns what the cache did and which of its answers it is."""
-
-    def send(path: str, **more) -> tuple[str, int]:
-        answer = requests.get(WEB + path, timeout=5, **({"headers": SITE} | more))
-        return answer.headers["X-Cache-Status"], answer.json()["number"]
-
-    return send
-
-
 @pytest.mark.parametrize(
     "more",
     [

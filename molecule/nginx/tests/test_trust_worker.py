@@ -6,8 +6,7 @@ from __future__ import annotations
 FORGED = r"01234567\nKEY: http://www.foobar.com/kept www.foobar.com\n"
 
 
-def test_a_purge_follows_no_link_and_waits_for_no_pipe(hosts):
-    host = hosts["foobar-nginx1"]
+def test_a_purge_follows_no_link_and_waits_for_no_pipe(host):
     place, kept, open_ = "/var/cache/nginx/0/00", "/opt/kept", "/opt/open"
     for file, mode in ((kept, "0600"), (open_, "0666")):
         host.check_output(f"sh -c \"printf '{FORGED}' > {file} && chmod {mode} {file}\"")

@@ -15,11 +15,6 @@ SITE = {"Host": "www.foobar.com"}
 STORED = "/var/lib/application-stored"
 
 
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts["foobar-nginx1"]
-
-
 @pytest.fixture
 def both(host, get, eventually):
     """Both servers run and are asked, before the test and after it."""

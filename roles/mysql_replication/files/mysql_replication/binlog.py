@@ -62,7 +62,7 @@ class Range:
 
 
 def is_of_accounts(statement: bytes) -> bool:
-    return ACCOUNTS.match(COMMENT.sub(b" ", statement[:BEGIN_BYTES])) is not None
+    return ACCOUNTS.match(COMMENT.sub(b" ", statement)) is not None
 
 
 def read_events(path: Path, first: int = len(MAGIC)) -> Iterator[Event]:

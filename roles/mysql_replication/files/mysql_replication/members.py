@@ -15,6 +15,11 @@ from mysql_replication.plans import View
 HOME = Path(__file__).resolve().parent
 # A user lock that other members can see: this server is about to become writable.
 PROMOTING = "mysql_replication_opening"
+# Of a user lock, in SQL; see lock_name.
+LOCK_NAME = (
+    "CONCAT(%s, COALESCE((SELECT MAX(attribute->>'$.mysql_replication_lock')"
+    " FROM information_schema.user_attributes), ''))"
+)
 
 
 class Members:
@@ -100,11 +105,7 @@ def lock_name(ask: Callable[..., list], purpose: str) -> str:
     Any account may hold a user lock under any name, and would keep a server read-only with it. So the name ends with
     what only root and the account of replication can read, see Server.ensure_accounts.
     """
-    statement = (
-        "SELECT CONCAT(%s, COALESCE((SELECT MAX(attribute->>'$.mysql_replication_lock')"
-        " FROM information_schema.user_attributes), '')) AS name"
-    )
-    return ask(statement, purpose)[0]["name"]
+    return ask(f"SELECT {LOCK_NAME} AS name", purpose)[0]["name"]
 
 
 def read_view(cursor) -> View:
@@ -112,11 +113,10 @@ def read_view(cursor) -> View:
     row = query(
         cursor,
         # In this order: what is owned may be executed a moment later.
-        "SELECT @@server_uuid AS uuid, @@global.read_only AS read_only, @@global.gtid_owned AS owned,"
+        "SELECT @@server_uuid AS uuid, @@global.read_only AS read_only, @@global.gtid_owned AS owned,"  # noqa: S608 - a constant
         " @@global.gtid_executed AS executed,"
         " @@global.gtid_purged AS purged,"
-        " IS_USED_LOCK(CONCAT(%s, COALESCE((SELECT MAX(attribute->>'$.mysql_replication_lock')"
-        " FROM information_schema.user_attributes), ''))) IS NOT NULL AS promoting,"
+        f" IS_USED_LOCK({LOCK_NAME}) IS NOT NULL AS promoting,"
         " (SELECT MAX(CAST(attribute->>'$.mysql_replication_epoch' AS UNSIGNED))"
         " FROM information_schema.user_attributes) AS term,"
         " (SELECT COALESCE(MAX(attribute->>'$.mysql_replication_alone' = 'true'), 0)"
