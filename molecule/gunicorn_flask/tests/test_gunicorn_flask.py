@@ -18,81 +18,6 @@ from helpers.load import within
 from helpers.run import note_figure
 
 A, B = "foobar-app-a", "foobar-app-b"
-APPLICATION = Path(__file__).resolve().parent.parent / "files/app"
-
-
-@pytest.fixture(scope="module")
-def host(hosts):
-    return hosts[A]
-
-
-@pytest.fixture(scope="module")
-def page(get, addresses):
-    """Return a function that asks the first application for a page, and waits while that starts again."""
-    return lambda path: get(f"http://{addresses[A]}:8000{path}", host="app", timeout=within(5))
-
-
-@pytest.fixture(scope="module")
-def version(page):
-    """Return a function that says what the first application is made of."""
-    return lambda: page("/version").json()
-
-
-class Source:
-    """A copy of the application that tests change."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        shutil.copytree(APPLICATION, path)
-
-    def edit(self, old: str, new: str, name: str = "web/wsgi.py") -> None:
-        file = self.path / name
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory):
-    """The application as it was last deployed."""
-    return Source(tmp_path_factory.mktemp("good") / "app")
-
-
-@pytest.fixture
-def bad(good, tmp_path):
-    """A copy of that, to be broken."""
-    bad = object.__new__(Source)
-    bad.path = tmp_path / "app"
-    shutil.copytree(good.path, bad.path)
-    return bad
-
-
-@pytest.fixture
-def deploy(role, good):
-    """Return a function that applies the role to the first host: ``deploy("--check", source, gunicorn_flask_x=1)``."""
-
-    def run(*arguments, source: Source | None = None, **variables):
-        wish = {"type": "directory", "path": str((source or good).path)}
-        variables = {"gunicorn_flask_source": wish, **variables}
-        return role("gunicorn_flask", "--limit", A, *arguments, **variables)
-
-    return run
-
-
-@pytest.fixture
-def refused(deploy, version):
-    """Return a function that deploys something bad and returns the one error. What ran before still runs."""
-
-    def run(**arguments) -> str:
-        before = version()["release"]
-        done = deploy(**arguments)
-        assert done.code != 0, done.output
-        # git says "fatal: " too.
-        assert len(re.findall("^fatal: ", done.output, re.MULTILINE)) == 1, done.output
-        assert version()["release"] == before
-        return done.output
-
-    return run
 
 
 def releases(host) -> set[str]:
@@ -377,10 +302,10 @@ def made():
 """
 
 
-def test_two_applications_share_a_host(hosts, playbook, get, addresses, tmp_path):
+def test_two_applications_share_a_host(hosts, playbook, get, addresses, copy, tmp_path):
     # Both find their code by way of what a master looks for once: an editable install, which
     # a reload does not renew, and a path of gunicorn's, which it does.
-    source = Source(tmp_path / "app")
+    source = copy
     (source.path / "src").mkdir()
     (source.path / "web").rename(source.path / "src/web")
     (source.path / "pyproject.toml").write_text('[project]\nname = "web"\nversion = "1"\n')
@@ -588,8 +513,9 @@ def test_a_wrong_callable_is_refused(refused):
     assert "Failed to find attribute 'nothing'" in said
 
 
-def test_an_unknown_setting_is_refused(refused):
-    said = refused(gunicorn_flask_extra_settings={"max_request": 1})
+@pytest.mark.parametrize("mode", [(), ("--check",)], ids=["", "in check mode"])
+def test_an_unknown_setting_is_refused(mode, refused):
+    said = refused(*mode, gunicorn_flask_extra_settings={"max_request": 1})
     assert "gunicorn refuses its configuration: ValueError: gunicorn_flask_extra_settings: gunicorn 27" in said
     assert "has no setting max_request" in said
 

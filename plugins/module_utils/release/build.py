@@ -2,7 +2,8 @@
 """Releases on the host: find a good one of the wanted id, or build it.
 
 A release is a directory below `releases`. It is built at its final place, because the scripts of a virtual environment
-hold its path, and its file `.complete` is written last: what has none was never finished and is deleted. The mark also
+hold its path, and its file `.complete` is written last: what has none was never finished and is deleted. What runs
+foreign code for that does so in a workshop, and root copies from there what it has made. The mark also
 says what the release looked like, so one that somebody changed afterwards is not taken for good. If the changed one is
 live, it serves on while a sound one is built beside it under the next name: <id>, <id>.1, <id>.2.
 
@@ -19,7 +20,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +28,10 @@ from typing import Any
 
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import made, model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.workshop import (
+    HOME,
+    Workshop,
+)
 
 MARK = made.MARK
 # Lines of requirements that mean the same wherever they stand. What else there may be, a path or `-e .`, depends on the
@@ -37,6 +41,10 @@ FROM_AFAR = re.compile(
     r"|(-i|--(index-url|extra-index-url|trusted-host|only-binary|no-binary|prefer-binary|pre|require-hashes))\b.*"
 )
 OTHER_FILE = re.compile(r"(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)")
+HASH = "--hash="
+GUNICORN = re.compile(r"\s*gunicorn\s*(\[[^\]]*\]\s*)?==", re.IGNORECASE)
+# In the home of a build.
+PACKAGES = "packages.txt"
 PIP = ["-m", "pip", "--no-input", "--disable-pip-version-check"]
 
 
@@ -161,24 +169,25 @@ class Store:
         app = path / "app"
         path.mkdir(mode=0o755)
         app.mkdir(mode=0o755)
-        if archive is not None:
-            model.unpack(archive, app)
-            if model.digest(model.scan(app)) != digest:
-                raise ReleaseError("the source changed while it was packed; run again")
-        self._furnish(path, source, gunicorn)
-        if source.get("build"):
-            _build(path, source["build"])
-        # Only to start faster. A file that does not compile may be one that nobody imports.
-        subprocess.run(
-            [path / "venv/bin/python", "-m", "compileall", "-qq", "-j0", app], check=False, capture_output=True
-        )
+        with Workshop(self.root.name, str(self.python)) as workshop:
+            code = workshop.copy_of(app)
+            if archive is not None:
+                model.unpack(archive, code)
+                if model.digest(model.scan(code)) != digest:
+                    raise ReleaseError("the source changed while it was packed; run again")
+            self._furnish(path, code, workshop, source, gunicorn)
+            if source.get("build"):
+                _build(path, code, workshop, source["build"])
+            if archive is not None:
+                _compile(path, workshop)
+            workshop.collect(app)
         _mark(path, self._describe(path, time.time()))
 
     # --- environments
 
-    def _furnish(self, release: Path, source: Mapping[str, Any], gunicorn: str) -> None:
+    def _furnish(self, release: Path, code: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str) -> None:
         """Give the release the environment that another one has, if it is sound and made of the same, or a new one."""
-        name = environment_id(source, release, gunicorn, str(self.python))
+        name = environment_id(source, code, gunicorn, str(self.python), release.name)
         used = self._used_venvs()
         for number in range(1000):
             place = self.venvs / (name if number == 0 else f"{name}.{number}")
@@ -190,20 +199,26 @@ class Store:
             if not sound:
                 shutil.rmtree(place, ignore_errors=True)
                 try:
-                    self._install(place, release / "app", source, gunicorn)
+                    self._install(place, release / "app", code, workshop, source, gunicorn)
                 except BaseException:
                     shutil.rmtree(place, ignore_errors=True)
                     raise
             return
 
-    def _install(self, place: Path, app: Path, source: Mapping[str, Any], gunicorn: str) -> None:
-        _run([self.python, "-m", "venv", place], "a virtual environment cannot be made")
+    def _install(
+        self, place: Path, app: Path, code: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str
+    ) -> None:
+        calls = installs(source, code)
+        place.mkdir(mode=0o755)
+        made_there = workshop.copy_of(place)
+        workshop.run([self.python, "-m", "venv", place], "a virtual environment cannot be made")
         python = place / "bin/python"
-        for arguments in installs(source, app):
-            _pip(python, app, arguments)
-        if not list(place.glob("lib/python*/site-packages/gunicorn-*.dist-info")):
-            _pip(python, app, [f"gunicorn=={gunicorn}"])
-        _run([python, *PIP, "check"], "the installed packages do not fit together")
+        for arguments, packages in calls:
+            _pip(workshop, python, app, arguments, packages)
+        if not list(made_there.glob("lib/python*/site-packages/gunicorn-*.dist-info")):
+            _pip(workshop, python, app, [f"gunicorn=={gunicorn}"])
+        workshop.run([python, *PIP, "check"], "the installed packages do not fit together")
+        workshop.collect(place)
         _mark(place, listing(place))
 
 
@@ -221,10 +236,10 @@ def _is_sound_venv(place: Path) -> bool:
         return False
 
 
-def environment_id(source: Mapping[str, Any], release: Path, gunicorn: str, python: str) -> str:
+def environment_id(source: Mapping[str, Any], code: Path, gunicorn: str, python: str, release: str) -> str:
     """The same id means: pip is told the same. Where it is sent into the code, no other release shares the result."""
     texts: dict[Path, str] = {}
-    waiting = [] if source["type"] == "pypi" else [release / "app" / source["requirements"]]
+    waiting = [] if source["type"] == "pypi" else [code / source["requirements"]]
     local = False
     while waiting:
         file = waiting.pop()
@@ -235,12 +250,12 @@ def environment_id(source: Mapping[str, Any], release: Path, gunicorn: str, pyth
             line = re.sub(r"(^|\s)#.*", "", raw).strip()
             if other := OTHER_FILE.match(line):
                 waiting.append(Path(os.path.normpath(file.parent / other[1])))
-            elif line and is_local(line, release / "app"):
+            elif line and is_local(line, code):
                 local = True
     words = [*source["packages"], *([source["requirement"]] if source.get("requirement") else [])]
-    local = local or any(is_local(word, release / "app") for word in words)
+    local = local or any(is_local(word, code) for word in words)
     wish = [source.get("requirement"), source["packages"], list(texts.values()), gunicorn, python]
-    return model.hashed([model.RECIPE, wish, release.name if local else ""])[:12]
+    return model.hashed([model.RECIPE, wish, release if local else ""])[:12]
 
 
 def is_local(line: str, app: Path) -> bool:
@@ -249,20 +264,37 @@ def is_local(line: str, app: Path) -> bool:
     return not FROM_AFAR.fullmatch(line) or "file:" in line or (app / line.split()[0]).exists()
 
 
-def installs(source: Mapping[str, Any], app: Path) -> list[list[str]]:
-    """What pip has to install, call by call. With hashes every package needs one, so the others have their own call."""
+def installs(source: Mapping[str, Any], code: Path) -> list[tuple[list[str], str]]:
+    """What pip has to install, call by call: its arguments, and requirements that are no words of a command line."""
     if source["type"] == "pypi":
-        return [[source["requirement"], *source["packages"]]]
-    file, packages = app / source["requirements"], list(source["packages"])
+        return [([source["requirement"], *source["packages"]], "")]
+    name, packages = source["requirements"], list(source["packages"])
+    file = code / name
     if not file.is_file():
-        if source["requirements"] != model.SOURCE_SPEC["requirements"]["default"]:
+        if name != model.SOURCE_SPEC["requirements"]["default"]:
+            raise ReleaseError(f"gunicorn_flask_source.requirements: there is no file '{name}' in the source")
+        return [(packages, "")] if packages else []
+    text = file.read_text(errors="replace")
+    if HASH not in text:
+        return [(["-r", name, *packages], "")]
+    refuse_without_hash(name, text, packages)
+    calls = [(["--require-hashes", "-r", name], "")]
+    return [*calls, (["--require-hashes"], "\n".join(packages))] if packages else calls
+
+
+def refuse_without_hash(name: str, text: str, packages: Sequence[str]) -> None:
+    """Where the requirements have hashes, what is installed beside them needs one as well. gunicorn is always."""
+    for word in packages:
+        if HASH not in word:
             raise ReleaseError(
-                f"gunicorn_flask_source.requirements: there is no file '{source['requirements']}' in the source"
+                f"gunicorn_flask_source.packages: '{word}' has no hash, and '{name}' has hashes; write it with the "
+                f"hashes that `pip hash` prints, as '{word} --hash=sha256:...'"
             )
-        return [packages] if packages else []
-    if "--hash=" not in file.read_text(errors="replace"):
-        return [["-r", source["requirements"], *packages]]
-    return [["--require-hashes", "-r", source["requirements"]], *([packages] if packages else [])]
+    if not any(GUNICORN.match(line) for line in [*text.splitlines(), *packages]):
+        raise ReleaseError(
+            f"gunicorn_flask_source.requirements: '{name}' has hashes, and gunicorn has none; add gunicorn and what it "
+            "needs with their hashes, there or to gunicorn_flask_source.packages"
+        )
 
 
 def listing(root: Path) -> str:
@@ -280,39 +312,32 @@ def listing(root: Path) -> str:
     return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
 
 
-def _build(release: Path, command: Sequence[str]) -> None:
+def _build(release: Path, code: Path, workshop: Workshop, command: Sequence[str]) -> None:
     """The operator's own command, in the code, with the programs of the release before those of the host."""
     path = f"{release}/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    name = command[0]
-    program = shutil.which(str(release / "app" / name) if "/" in name else name, path=path)
-    if program is None:
-        raise ReleaseError(f"gunicorn_flask_source.build: there is no program '{name}' in the release or on this host")
     problem = f"gunicorn_flask_source.build: `{shlex.join(command)}` failed"
-    _run([program, *command[1:]], problem, cwd=release / "app", PATH=path)
+    name = command[0]
+    if shutil.which(str(code / name) if "/" in name else name, path=path) is None:
+        raise ReleaseError(f"gunicorn_flask_source.build: there is no program '{name}' in the release or on this host")
+    workshop.run(command, problem, cwd=release / "app", PATH=path)
 
 
-def _pip(python: Path, app: Path, arguments: Sequence[str]) -> None:
-    command = [python, *PIP, "install", "--quiet", "--root-user-action=ignore", *arguments]
-    _run(command, f"pip cannot install {' '.join(arguments)}", cwd=app)
+def _compile(release: Path, workshop: Workshop) -> None:
+    """Only to start faster. A file that does not compile may be one that nobody imports."""
+    python, app = str(release / "venv/bin/python"), str(release / "app")
+    command = '"$0" -m compileall -qq -j0 "$1" || true'
+    workshop.run(["sh", "-c", command, python, app], "the code cannot be compiled")
 
 
-def _run(argv: Sequence[Any], problem: str, cwd: Path | None = None, **more: str) -> None:
-    # Ansible's own Python settings are not for the application's.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")} | more
-    done = subprocess.run(
-        [str(word) for word in argv],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
+def _pip(workshop: Workshop, python: Path, app: Path, arguments: Sequence[str], packages: str = "") -> None:
+    words = [*arguments, *(["-r", str(HOME / PACKAGES)] if packages else [])]
+    workshop.run(
+        [python, *PIP, "install", "--quiet", "--no-cache-dir", *words],
+        f"pip cannot install {' '.join([*arguments, *packages.split()])}",
+        cwd=app,
+        network=True,
+        files={PACKAGES: packages} if packages else None,
     )
-    if done.returncode != 0:
-        said = "\n".join(done.stdout.strip().splitlines()[-15:])
-        raise ReleaseError(f"{problem}; nothing that runs was touched. It said: {said}")
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def trials(name: str) -> list[Path]:
 
     As ``sandbox.strays`` of the role's program, which is not here where no deployment has come that far.
     """
-    copy = rf"{re.escape(name)}-(?:trial|load)-[0-9]+"
+    copy = rf"{re.escape(name)}-(?:trial|load|migrate)-[0-9]+"
     found = []
     for path in TRANSIENT_UNITS.glob(f"{name}-*"):
         match = re.fullmatch(rf"{copy}(-{re.escape(name)}-[a-z0-9-]+)?\.(?:service|socket)", path.name)

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """Make what runs equal to what stands in this directory: release, units, environment, gunicorn's configuration.
 
-config_tree runs it twice, and takes the old directory back and runs that one's again when the second time fails:
+config_tree runs it with check and without, and takes the old directory back and runs that one's again when the second
+time fails:
 
     activate.py check [COMMAND ...]   check a directory before it is used; run COMMAND, a migration, in the release if
                                       that has not been done; start the release beside the live one
+    activate.py judge                 say what of that can be said without changing anything, in check mode
     activate.py                       switch, reload or restart, wait until the release answers, delete old releases
 
 gunicorn is reloaded where that is enough. Its environment, its unit and its packages need a restart, in which the
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         with system.application_lock(app.name):
             if arguments[:1] == ["check"]:
                 checks.check(app, arguments[1:])
+            elif arguments == ["judge"]:
+                checks.judge(app)
             else:
                 print(switch.activate(app))
     except Failure as failure:

@@ -53,6 +53,7 @@ class Application:
         self.listen: str = settings["listen"]
         self.health_path: str = settings["health_path"]
         self.health_timeout: int = settings["health_timeout"]
+        self.migrate_timeout: int = settings["migrate_timeout"]
         self.graceful_timeout: int = settings["graceful_timeout"]
         self.kept: int = settings["releases_kept"]
         self.chosen: bool = settings["chosen"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pwd
 import re
 import shlex
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gunicorn_flask import places, sandbox, switch, system, trial
-from gunicorn_flask.application import Application, Failure
+from gunicorn_flask.application import MARK, Application, Failure
 
 MIGRATIONS = "migrations.json"
 # Upper bound of one command of `requires`; each waits for less.
@@ -35,6 +34,15 @@ def check(app: Application, migration: Sequence[str]) -> None:
     except Failure:
         switch.mark_incomplete(app)
         raise
+
+
+def judge(app: Application) -> None:
+    """What check says, without migrations, directories and a trial. Nothing of a release that is to be built."""
+    if not (app.release / MARK).is_file():
+        return
+    verify_units(app)
+    find_programs(app)
+    sandbox.load_application(app)
 
 
 def require(commands: Iterable[str]) -> None:
@@ -101,11 +109,13 @@ def migrate(app: Application, command: Sequence[str]) -> None:
         known = []
     if wanted in known:
         return
-    done = run_in_release(app, command)
-    if done.returncode != 0:
+    program = find_program(app, command, "gunicorn_flask_migrate")
+    ended = sandbox.run_command(app, [program, *command[1:]], app.migrate_timeout)
+    if not ended.ok:
+        problem = sandbox.reason(ended, app.migrate_timeout)
         raise Failure(
-            f"gunicorn_flask_migrate: `{shlex.join(command)}` failed in release {app.release.name} "
-            f"(exit code {done.returncode}): {system.tail(done.stdout)}"
+            f"gunicorn_flask_migrate: `{shlex.join(command)}` failed in release {app.release.name}: {problem}\n"
+            f"{system.tail(ended.said)}"
         )
     new = record.with_suffix(".new")
     new.write_text(json.dumps([*known, wanted][-100:]))
@@ -118,11 +128,3 @@ def databases(environment: Mapping[str, str]) -> list[str]:
     """What in the environment is an address, without account and password: another one may be an empty database."""
     addresses = {name: value for name, value in environment.items() if "://" in value}
     return [f"{name}={re.sub('//[^/@]*@', '//', value)}" for name, value in sorted(addresses.items())]
-
-
-def run_in_release(app: Application, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    user = pwd.getpwnam(app.name)
-    environment = {"PATH": programs(app), "HOME": user.pw_dir, "USER": app.name, "LOGNAME": app.name}
-    environment |= {**app.environment(), "APP_RELEASE": app.release.name.partition(".")[0]}
-    program = find_program(app, command, "gunicorn_flask_migrate")
-    return system.run([program, *command[1:]], user=app.name, cwd=app.release / "app", env=environment)

@@ -7,6 +7,8 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gunicorn_flask import system
@@ -18,6 +20,8 @@ RUN = Path("/run")
 COPIED = {"environment", "files", "gunicorn.conf.py", "listener", "output"}
 # Upper bound of loading the application once, which has no limit of its own.
 LOAD_S = 300
+# What copies are made for.
+PURPOSES = "trial|load|migrate"
 
 # What the unit of a trial has instead of its model's. systemd takes the last of several lines.
 TRIAL = """
@@ -27,15 +31,15 @@ TimeoutStopSec=2
 RemoveIPC=no
 RuntimeDirectoryPreserve=yes
 """
-ONCE = f"""
+ONCE = """
 Type=oneshot
 Restart=no
 ExecReload=
-TimeoutStartSec={LOAD_S}
+TimeoutStartSec={timeout}
 TimeoutStopSec=2
 RemoveIPC=no
 RuntimeDirectoryPreserve=yes
-StandardOutput=truncate:{{output}}
+StandardOutput=file:{output}
 StandardError=inherit
 """
 # What a death by a signal often means, and what to loosen then.
@@ -130,7 +134,7 @@ class Copies:
 
 def strays(name: str) -> list[Path]:
     """Units and folders of copies that a check of the application has left which was killed."""
-    copies = rf"{re.escape(name)}-(?:trial|load)-[0-9]+"
+    copies = rf"{re.escape(name)}-(?:{PURPOSES})-[0-9]+"
     found = []
     for path in UNITS.glob(f"{name}-*"):
         match = re.fullmatch(rf"{copies}(-{re.escape(name)}-[a-z0-9-]+)?\.(?:service|socket)", path.name)
@@ -182,34 +186,71 @@ def copy(source: Path, target: Path) -> None:
     target.chmod(status.st_mode & 0o7777)
 
 
-def load_application(app: Application) -> None:
-    """gunicorn reads its configuration and imports the application, run as it will be and in the same sandbox."""
+@dataclass(frozen=True)
+class Ended:
+    """How a unit that runs once has ended: what it said, and systemd's words for the rest."""
+
+    ok: bool
+    said: str
+    result: str = "success"
+    status: str = "0"
+
+
+def run_once(app: Application, purpose: str, timeout: int, change: Callable[[str], str], **more: str) -> Ended:
+    """Run the application's unit once, changed, as it will be and in the same sandbox.
+
+    Args:
+        app: the application.
+        purpose: one of PURPOSES.
+        timeout: how many seconds it may take.
+        change: makes of the text of the unit that of its copy.
+        more: further environment variables.
+    """
     began = time.time()
-    with Copies(app, "load") as copies:
-        copies.write_environment()
+    with Copies(app, purpose) as copies:
+        copies.write_environment(**more)
         output = copies.folder / "output"
-        unit = copies.add(app.service, "service", ONCE.format(output=output))
+        unit = copies.add(app.service, "service", ONCE.format(output=output, timeout=timeout))
         text = unit.read_text().replace(f"Requires={copies.name}.socket\n", "", 1)
-        unit.write_text(text.replace(" -m gunicorn ", " -m gunicorn --check-config ", 1))
-        if system.run(["systemctl", "start", unit.name]).returncode == 0:
-            return
-        said = output.read_text(errors="replace") if output.exists() else ""
-        result, status = system.show(unit.name, "Result"), system.show(unit.name, "ExecMainStatus")
-        said = said or system.last_lines(unit.name, began)
-    if "Error while loading the application" in said or result in ("signal", "core-dump", "timeout"):
+        unit.write_text(change(text))
+        done = system.run_and_hear(["systemctl", "start", unit.name], output)
+        if done.returncode == 0:
+            return Ended(True, done.stdout)
+        said = done.stdout or system.last_lines(unit.name, began)
+        return Ended(False, said, system.show(unit.name, "Result"), system.show(unit.name, "ExecMainStatus"))
+
+
+def load_application(app: Application) -> None:
+    """gunicorn reads its configuration and imports the application."""
+    ended = run_once(app, "load", LOAD_S, lambda text: text.replace(" -m gunicorn ", " -m gunicorn --check-config ", 1))
+    if ended.ok:
+        return
+    if "Error while loading the application" in ended.said or ended.result in ("signal", "core-dump", "timeout"):
         problem = f"gunicorn_flask_wsgi: gunicorn cannot load '{app.wsgi}' of release {app.release.name}"
     else:
         problem = "gunicorn refuses its configuration"
-    raise Failure(f"{problem}: {reason(result, status, said)}\n{system.tail(said)}")
+    raise Failure(f"{problem}: {reason(ended, LOAD_S)}\n{system.tail(ended.said)}")
 
 
-def reason(result: str, status: str, said: str) -> str:
+def run_command(app: Application, command: Sequence[str], timeout: int) -> Ended:
+    """Run a command in the code of the release."""
+    lines = f"ExecStart=\nExecStart=:{' '.join(map(unit_word, command))}\nWorkingDirectory={app.release}/app\n"
+    release = app.release.name.partition(".")[0]
+    return run_once(app, "migrate", timeout, lambda text: text + lines, APP_RELEASE=release)
+
+
+def unit_word(word: str) -> str:
+    """As systemd reads a word of a command in which it replaces no variables."""
+    return '"' + re.sub(r'([\\"])', r"\\\1", word).replace("\n", "\\n").replace("%", "%%") + '"'
+
+
+def reason(ended: Ended, limit: int) -> str:
     """The last line of a traceback names the error. A process that ends itself or is killed leaves none."""
-    if result in ("signal", "core-dump"):
+    if ended.result in ("signal", "core-dump"):
         try:
-            return died(signal.Signals(int(status)).name.removeprefix("SIG"))
+            return died(signal.Signals(int(ended.status)).name.removeprefix("SIG"))
         except ValueError:
-            return f"it was killed by signal {status}"
-    if result == "timeout":
-        return f"it did not end within {LOAD_S} s"
-    return system.tail(said, 1) or f"it ended with exit code {status} and said nothing"
+            return f"it was killed by signal {ended.status}"
+    if ended.result == "timeout":
+        return f"it did not end within {limit} s"
+    return system.tail(ended.said, 1) or f"it ended with exit code {ended.status} and said nothing"

@@ -6,12 +6,13 @@ import fcntl
 import os
 import pwd
 import re
+import select
 import shlex
 import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gunicorn_flask.application import Failure
@@ -22,22 +23,42 @@ AGENT = "foobar-health-poll"
 # Three times what a migration may take by default.
 LOCK_S = 1800
 LOCK_RETRY_S = 0.2
+# More than anybody here looks at.
+OUTPUT_LIMIT = 1 << 20
 
 
 def run(argv: Sequence[str], user: str | None = None, **options) -> subprocess.CompletedProcess[str]:
+    """With the end of what the command says: what it lists may be the application's, and without an end."""
     if user is not None:
         group = pwd.getpwnam(user).pw_gid
         options |= {"user": user, "group": group, "extra_groups": os.getgrouplist(user, group), "umask": 0o027}
-    return subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        **options,
-    )
+    said = b""
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options
+    ) as process:
+        while chunk := process.stdout.read1(OUTPUT_LIMIT):
+            said = (said + chunk)[-OUTPUT_LIMIT:]
+    return subprocess.CompletedProcess(argv, process.returncode, said.decode(errors="replace"))
+
+
+def run_and_hear(argv: Sequence[str], output: Path) -> subprocess.CompletedProcess[str]:
+    """With the end of what a unit says meanwhile, to a pipe that is made for it: that fills neither memory nor /run."""
+    os.mkfifo(output, 0o600)
+    # With a writer of its own it has no end while the unit has not opened it yet.
+    pipe = os.open(output, os.O_RDWR | os.O_NONBLOCK)
+    said = b""
+    try:
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+            ended = False
+            while not ended:
+                ended = process.poll() is not None
+                select.select([pipe], [], [], 0 if ended else 0.05)
+                with suppress(BlockingIOError):
+                    while chunk := os.read(pipe, OUTPUT_LIMIT):
+                        said = (said + chunk)[-OUTPUT_LIMIT:]
+    finally:
+        os.close(pipe)
+    return subprocess.CompletedProcess(argv, process.returncode, said.decode(errors="replace"))
 
 
 def systemctl(*arguments: str) -> None:

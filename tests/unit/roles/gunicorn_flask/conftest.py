@@ -22,6 +22,7 @@ SETTINGS = {
     "listen": "127.0.0.1:1",
     "health_path": "/health",
     "health_timeout": 1,
+    "migrate_timeout": 9,
     "graceful_timeout": 1,
     "releases_kept": 2,
     "chosen": False,

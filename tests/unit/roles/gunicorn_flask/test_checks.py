@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
-from gunicorn_flask import application, checks
-
-from .conftest import done
+from gunicorn_flask import application, checks, sandbox
 
 
 @pytest.mark.parametrize("value", ["", "plain", "a \"b\" $c `d` \\e 'f' #g", "one\n# two\n", "\\", '"', "a=b", "ü"])
@@ -19,10 +16,31 @@ def test_the_environment_file_is_read_as_systemd_reads_it(value):
     assert application.parse_environment(text) == {"FIRST": "1", "VALUE": value}
 
 
-def test_a_migration_runs_once_for_a_release_a_command_and_a_database(app, monkeypatch):
-    ran, environment = [], {"DATABASE_URL": "mysql://app:old@db/app", "TOKEN": "1"}
+class Migrations:
+    """What is run in the place of units, and how that ends."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+        self.ends: list[sandbox.Ended] = []
+
+    def __call__(self, app, command, timeout) -> sandbox.Ended:
+        assert timeout == app.migrate_timeout
+        self.ran.append(command)
+        return self.ends.pop() if self.ends else sandbox.Ended(True, "")
+
+
+@pytest.fixture
+def migrations(app, monkeypatch) -> Migrations:
+    ran = Migrations()
+    monkeypatch.setattr(app, "environment", dict)
+    monkeypatch.setattr(checks, "find_program", lambda app, command, place: f"/bin/{command[0]}")
+    monkeypatch.setattr(sandbox, "run_command", ran)
+    return ran
+
+
+def test_a_migration_runs_once_for_a_release_a_command_and_a_database(app, migrations, monkeypatch):
+    ran, environment = migrations.ran, {"DATABASE_URL": "mysql://app:old@db/app", "TOKEN": "1"}
     monkeypatch.setattr(app, "environment", lambda: environment)
-    monkeypatch.setattr(checks, "run_in_release", lambda app, command: ran.append(command) or done(""))
 
     def runs(*command: str) -> bool:
         before = len(ran)
@@ -41,9 +59,7 @@ def test_a_migration_runs_once_for_a_release_a_command_and_a_database(app, monke
     assert runs() and not runs()
 
 
-def test_the_record_of_migrations_is_as_the_rest_whatever_the_umask(app, monkeypatch):
-    monkeypatch.setattr(app, "environment", dict)
-    monkeypatch.setattr(checks, "run_in_release", lambda app, command: done(""))
+def test_the_record_of_migrations_is_as_the_rest_whatever_the_umask(app, migrations):
     before = os.umask(0o077)
     try:
         checks.migrate(app, ["migrate"])
@@ -52,14 +68,15 @@ def test_the_record_of_migrations_is_as_the_rest_whatever_the_umask(app, monkeyp
     assert (app.root / checks.MIGRATIONS).stat().st_mode & 0o777 == 0o644
 
 
-def test_a_migration_that_failed_is_tried_again(app, monkeypatch):
-    monkeypatch.setattr(app, "environment", dict)
-    answers = iter([subprocess.CompletedProcess([], 1, "half"), done("")])
-    monkeypatch.setattr(checks, "run_in_release", lambda app, command: next(answers))
-    with pytest.raises(application.Failure, match="`migrate` failed in release new .*half"):
+def test_a_migration_that_failed_is_tried_again(app, migrations):
+    migrations.ends = [sandbox.Ended(False, "", "timeout", "15"), sandbox.Ended(False, "a\nhalf", "exit-code", "1")]
+    with pytest.raises(application.Failure, match="`migrate --now` failed in release new: half\na\nhalf$"):
+        checks.migrate(app, ["migrate", "--now"])
+    with pytest.raises(application.Failure, match="`migrate` failed in release new: it did not end within 9 s"):
         checks.migrate(app, ["migrate"])
     checks.migrate(app, ["migrate"])
     checks.migrate(app, ["migrate"])
+    assert migrations.ran == [["/bin/migrate", "--now"], ["/bin/migrate"], ["/bin/migrate"]]
 
 
 def test_what_is_required_has_to_succeed_and_says_why_not(tmp_path):
@@ -85,3 +102,15 @@ def test_a_parent_that_an_earlier_version_made_too_tight_is_opened(app, tmp_path
     app.here.parent.chmod(0o700)
     checks.open_parent(app)
     assert app.here.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_in_check_mode_what_is_there_is_judged_and_nothing_is_changed(app, monkeypatch):
+    asked = []
+    for name in ("verify_units", "find_programs"):
+        monkeypatch.setattr(checks, name, lambda app, name=name: asked.append(name))
+    monkeypatch.setattr(sandbox, "load_application", lambda app: asked.append("load_application"))
+    checks.judge(app)
+    assert asked == ["verify_units", "find_programs", "load_application"]
+    app.release = app.root / "releases/none"
+    checks.judge(app)
+    assert len(asked) == 3

@@ -71,16 +71,15 @@ def test_copies_use_the_new_files_and_leave_the_old_ones(app, written, monkeypat
 def load(app, written, monkeypatch, result: str, status: str, said: str) -> str:
     """What the user is told when loading the application ends so."""
 
-    def run(argv, **_):
-        if argv[:2] == ["systemctl", "start"]:
-            text = (sandbox.UNITS / argv[2]).read_text()
-            assert """python -P -m gunicorn --check-config \\\n""" in text and "create_app('production')\"" in text
-            assert "Requires=" not in text and text.index("Type=oneshot") > text.index("Type=notify")
-            Path(text.split("StandardOutput=truncate:")[1].splitlines()[0]).write_text(said)
-            return done("", 1)
-        return done("")
+    def start(argv, output):
+        text = (sandbox.UNITS / argv[2]).read_text()
+        assert """python -P -m gunicorn --check-config \\\n""" in text and "create_app('production')\"" in text
+        assert "Requires=" not in text and text.index("Type=oneshot") > text.index("Type=notify")
+        assert f"StandardOutput=file:{output}\n" in text and f"TimeoutStartSec={sandbox.LOAD_S}\n" in text
+        return done(said, 1)
 
-    monkeypatch.setattr(system, "run", run)
+    monkeypatch.setattr(system, "run", lambda argv, **_: done(""))
+    monkeypatch.setattr(system, "run_and_hear", start)
     monkeypatch.setattr(system, "show", lambda unit, name: {"Result": result, "ExecMainStatus": status}[name])
     monkeypatch.setattr(sandbox, "Copies", lambda app, purpose: written)
     with pytest.raises(application.Failure) as failure:
@@ -97,8 +96,33 @@ def test_loading_runs_the_unit_as_it_is_and_names_the_error(app, written, monkey
 def test_settings_that_gunicorn_refuses_are_told_from_an_application_that_fails(app, written, monkeypatch):
     said = load(app, written, monkeypatch, "exit-code", "1", "ValueError: no setting x")
     assert said.startswith("gunicorn refuses its configuration: ValueError: no setting x")
-    assert "ended with exit code 3 and said nothing" in sandbox.reason("exit-code", "3", "")
-    assert "did not end within" in sandbox.reason("timeout", "15", "")
+    assert "ended with exit code 3 and said nothing" in reason("exit-code", "3", "")
+    assert "did not end within 7 s" in reason("timeout", "15", "")
+
+
+def reason(result: str, status: str, said: str) -> str:
+    return sandbox.reason(sandbox.Ended(False, said, result, status), 7)
+
+
+def test_a_command_of_the_release_runs_in_the_same_sandbox_and_within_its_time(app, written, monkeypatch):
+    units = []
+
+    def start(argv, output):
+        units.append((sandbox.UNITS / argv[2]).read_text())
+        environment = application.parse_environment((written.folder / "environment").read_text())
+        assert environment["APP_RELEASE"] == "new" and environment["GUNICORN_CMD_ARGS"] == "--threads 2"
+        return done("said")
+
+    monkeypatch.setattr(system, "run", lambda argv, **_: done(""))
+    monkeypatch.setattr(system, "run_and_hear", start)
+    monkeypatch.setattr(sandbox, "Copies", lambda app, purpose: written)
+    words = ["/bin/sh", "-c", 'echo "$HOME" 50% \\ \n;']
+    assert sandbox.run_command(app, words, 9) == sandbox.Ended(True, "said")
+    own = units[0].partition("WantedBy")[0]
+    assert "TimeoutStartSec=9\n" in own and f"WorkingDirectory={app.release}/app\n" in own
+    first, last = own.index("ExecStart=" + str(app.release)), own.index("ExecStart=\nExecStart=:")
+    assert first < last
+    assert own[last:].splitlines()[1] == 'ExecStart=:"/bin/sh" "-c" "echo \\"$HOME\\" 50%% \\\\ \\n;"'
 
 
 def test_a_death_by_a_signal_is_named_with_what_to_loosen(app, written, monkeypatch):
@@ -107,9 +131,9 @@ def test_a_death_by_a_signal_is_named_with_what_to_loosen(app, written, monkeypa
         "cannot load 'web:app' of release new: it was killed by SIGSYS: the sandbox kills for this system call" in said
     )
     assert "SystemCallFilter=" in said and "SystemCallErrorNumber=EPERM" in said
-    assert sandbox.reason("core-dump", "11", "x").startswith("it was killed by SIGSEGV: ")
-    assert sandbox.reason("signal", "64", "") == "it was killed by SIGRTMAX"
-    assert sandbox.reason("signal", "200", "") == "it was killed by signal 200"
+    assert reason("core-dump", "11", "x").startswith("it was killed by SIGSEGV: ")
+    assert reason("signal", "64", "") == "it was killed by SIGRTMAX"
+    assert reason("signal", "200", "") == "it was killed by signal 200"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +162,7 @@ def left(tmp_path, monkeypatch) -> Path:
         "web-trial-12.service": "web",
         "web-trial-12.socket": "",
         "web-load-7.service": "web",
+        "web-migrate-9.service": "web",
         "web-trial-12-web-worker.service": "web",
         "web-load-8.service": "",
         "web-trial-1-trial-12.service": "web-trial-1",
@@ -163,6 +188,7 @@ OURS = {
     "web-trial-12.service",
     "web-trial-12.socket",
     "web-load-7.service",
+    "web-migrate-9.service",
     "web-trial-12-web-worker.service",
     "web-load-8.service",
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import build, model
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import build, model, workshop
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 from ansible_collections.foobar.web_infrastructure.plugins.modules import release as module
 
@@ -20,8 +21,15 @@ class FakePip:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.broken = ""
+        # What stands for the build command.
+        self.build = None
 
-    def __call__(self, argv, problem, cwd=None) -> None:
+    def __call__(self, argv, problem, cwd=None, **more) -> None:
+        if self.build and "PATH" in more:
+            self.build(argv, problem, cwd, more["PATH"])
+            return
+        if "compileall" in " ".join(argv):
+            return
         call = " ".join(map(str, argv[1:]))
         self.calls.append(call)
         if self.broken and self.broken in call:
@@ -37,9 +45,25 @@ class FakePip:
 
 
 @pytest.fixture
-def pip(monkeypatch) -> FakePip:
+def pip(monkeypatch, tmp_path) -> FakePip:
+    """Its workshop has no unit: what a command is told of final paths is said of their copies."""
     pip = FakePip()
-    monkeypatch.setattr(build, "_run", pip)
+
+    class FakeWorkshop(workshop.Workshop):
+        def remove(self) -> None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+        def run(self, argv, problem, cwd=None, network=False, files=None, **more) -> None:
+            words = [self.moved(str(word)) for word in argv]
+            pip(words, problem, Path(self.moved(str(cwd))) if cwd else None, **more)
+
+        def moved(self, word: str) -> str:
+            for target, copy in self.copies.items():
+                word = word.replace(str(target), str(copy))
+            return word
+
+    monkeypatch.setattr(workshop, "STATE", tmp_path / "private")
+    monkeypatch.setattr(build, "Workshop", FakeWorkshop)
     return pip
 
 

@@ -15,6 +15,8 @@ from ansible_collections.foobar.web_infrastructure.plugins.modules import releas
 
 from .conftest import DIRECTORY, PYPI, change_content, change_package
 
+HASHED = "flask==1 --hash=sha256:0\ngunicorn==27.0.1 --hash=sha256:1\n"
+
 
 def test_a_release_is_built_once(host, pip):
     first = host.ensure()
@@ -194,20 +196,34 @@ def test_a_source_that_changes_meanwhile_is_noticed(host, monkeypatch):
         (None, {}, []),
         (None, {"packages": ["a"]}, [["a"]]),
         ("flask\n", {"packages": ["a"]}, [["-r", "requirements.txt", "a"]]),
-        ("flask==1 --hash=sha256:0\n", {}, [["--require-hashes", "-r", "requirements.txt"]]),
-        ("flask==1 --hash=sha256:0\n", {"packages": ["a"]}, [["--require-hashes", "-r", "requirements.txt"], ["a"]]),
+        (HASHED, {}, [["--require-hashes", "-r", "requirements.txt"]]),
     ],
 )
 def test_what_pip_is_told_to_install(tmp_path, requirements, wish, calls):
     if requirements is not None:
         (tmp_path / "requirements.txt").write_text(requirements)
-    assert build.installs({**DIRECTORY, **wish}, tmp_path) == calls
+    assert build.installs({**DIRECTORY, **wish}, tmp_path) == [(call, "") for call in calls]
 
 
 def test_what_pip_is_told_otherwise(tmp_path):
-    assert build.installs({**PYPI, "packages": ["a"]}, tmp_path) == [["httpbin==0.10.4", "a"]]
+    assert build.installs({**PYPI, "packages": ["a"]}, tmp_path) == [(["httpbin==0.10.4", "a"], "")]
     with pytest.raises(ReleaseError, match=r"there is no file 'other.txt' in the source"):
         build.installs({**DIRECTORY, "requirements": "other.txt"}, tmp_path)
+
+
+def test_where_requirements_have_hashes_everything_has(tmp_path):
+    def installs(packages: list[str], text: str = "flask==1 --hash=sha256:0\n") -> list:
+        (tmp_path / "requirements.txt").write_text(text)
+        return build.installs({**DIRECTORY, "packages": packages}, tmp_path)
+
+    first = (["--require-hashes", "-r", "requirements.txt"], "")
+    gunicorn, click = "gunicorn==27.0.1 --hash=sha256:1", "click==8 --hash=sha256:2"
+    assert installs([gunicorn, click]) == [first, (["--require-hashes"], f"{gunicorn}\n{click}")]
+    assert installs([], f"{HASHED}Gunicorn [gevent]==27 \\\n --hash=sha256:1\n") == [first]
+    with pytest.raises(ReleaseError, match=r"_source.packages: 'click==8' has no hash, and 'requirements.txt' has"):
+        installs([gunicorn, "click==8"])
+    with pytest.raises(ReleaseError, match=r"_source.requirements: 'requirements.txt' has hashes, and gunicorn has"):
+        installs([click])
 
 
 def test_gunicorn_of_the_requirements_is_left_alone(host, pip, source):
@@ -264,16 +280,19 @@ def test_an_environment_that_depends_on_the_code_belongs_to_one_release(tmp_path
         (app / "requirements.txt").write_text(requirements)
         (app / "more.txt").write_text("flask\n-r requirements.txt\n")
         (app / "local.txt").write_text(".\n")
-        ids.append(build.environment_id(DIRECTORY, app.parent, "27.*", "python3"))
+        ids.append(build.environment_id(DIRECTORY, app, "27.*", "python3", name))
     assert (ids[0] == ids[1]) == shared
     if shared:
         for package, depends in ((".", True), ("libs", True), ("click==8.1", False)):
             source = DIRECTORY | {"packages": [package]}
             (tmp_path / "one/app/libs").mkdir(exist_ok=True)
-            own = [build.environment_id(source, tmp_path / name, "27.*", "python3") for name in ("one", "one", "two")]
+            own = [
+                build.environment_id(source, tmp_path / name / "app", "27.*", "python3", name)
+                for name in ("one", "one", "two")
+            ]
             assert own[0] == own[1] and (own[0] != own[2]) == depends, package
     (tmp_path / "one/app/more.txt").write_text("flask==2\n")
-    again = build.environment_id(DIRECTORY, tmp_path / "one", "27.*", "python3")
+    again = build.environment_id(DIRECTORY, tmp_path / "one/app", "27.*", "python3", "one")
     assert (again != ids[0]) == requirements.startswith("-r more")
 
 
@@ -372,22 +391,18 @@ def test_an_account_is_sound_if_it_can_do_nothing_but_run_the_service(
     assert ownership.is_sound("web") is sound
 
 
-def test_the_build_command_runs_in_the_code_before_the_release_is_complete(host, pip, monkeypatch):
+def test_the_build_command_runs_in_the_code_before_the_release_is_complete(host, pip):
     seen = []
 
-    def run(argv, problem, cwd=None, **more):
-        if "PATH" in more:
-            assert not (cwd.parent / build.MARK).exists()
-            seen.append((argv, cwd, more["PATH"].split(":")[0]))
-            if "fails" in argv:
-                raise ReleaseError(problem)
-            (cwd / "assets.css").write_text("made")
-        else:
-            pip(argv, problem, cwd)
+    def run(argv, problem, cwd, path):
+        seen.append((argv, cwd.name, path.split(":")[0]))
+        if "fails" in argv:
+            raise ReleaseError(problem)
+        (cwd / "assets.css").write_text("made")
 
-    monkeypatch.setattr(build, "_run", run)
+    pip.build = run
     first = Path(host.ensure(source=DIRECTORY | {"build": ["python", "-m", "web.assets"]})["path"])
-    assert seen == [([str(first / "venv/bin/python"), "-m", "web.assets"], first / "app", f"{first}/venv/bin")]
+    assert seen == [(["python", "-m", "web.assets"], f"{first.name}-app", f"{first}/venv/bin")]
     # What it has made is part of the release.
     assert not host.ensure(source=DIRECTORY | {"build": ["python"]})["built"]
     (first / "app/assets.css").write_text("changed")
