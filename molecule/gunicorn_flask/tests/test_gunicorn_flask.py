@@ -70,7 +70,7 @@ def test_application_runs_sandboxed_as_its_own_user(host, page):
     assert (file.mode, file.user, file.group) == (0o640, "root", "web")
     assert page("/sandbox").text == "refused"
     exposure = host.check_output("systemd-analyze security web.service | tail -n 1")
-    assert float(exposure.split(":")[1].split()[0]) <= 1.7, exposure
+    assert float(exposure.split(":")[1].split()[0]) <= 1.3, exposure
 
 
 def test_migrations_run_once(host, version):
