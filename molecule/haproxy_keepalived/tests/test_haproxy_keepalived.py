@@ -303,6 +303,11 @@ def test_wired_entries_stay_beside_the_operators(get, addresses):
         get(f"http://{addresses['foobar-ha1']}:8087/")
 
 
+def test_the_watchdog_may_do_little_else(alone):
+    exposure = alone.check_output("systemd-analyze security --no-pager haproxy-watchdog.service | tail -n 1")
+    assert float(exposure.split(":")[1].split()[0]) <= 1.7, exposure
+
+
 def test_published_names_exist(hosts):
     text = (PROJECT / "roles/haproxy_keepalived/vars/published.yml").read_text()
     published = yaml.safe_load(jinja2.Template(text).render())["haproxy_keepalived_published"]
