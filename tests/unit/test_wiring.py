@@ -305,6 +305,22 @@ def test_what_the_preflight_takes_for_fixed_is_what_the_playbooks_wire(render, s
             assert str(rendered.hosts[host][name]) == str(value), (host, name)
 
 
+@pytest.mark.parametrize("stage", ["1-distributed_web_infrastructure", "3-scale_up"])
+def test_one_lost_probe_takes_no_database_out(render, stage):
+    """The second question comes at once, so a source that says no is out in 300 ms."""
+    rendered = render(stage)
+    for host in rendered.groups["appservers"]:
+        backends = {
+            name.removeprefix("backend "): dict(re.findall(r"\b(inter|fastinter|fall|rise) (\d+)", text))
+            for name, text in sections(rendered.hosts[host]["haproxy.cfg"]).items()
+            if name.startswith("backend database")
+        }
+        assert list(backends) == ["database_write", "database_read", "database_stale"]
+        assert backends["database_write"] == {"inter": "200", "fastinter": "100", "fall": "2", "rise": "1"}
+        for times in backends.values():
+            assert int(times["fall"]) == 2 and int(times["fastinter"]) <= 200
+
+
 #: By list: the group and the variable that an operator sets, and how it shows on the hosts of the group.
 SHOP = {"name": "shop", "server_names": ["shop.foobar.com"], "locations": [{"path": "/", "upstream": "shop"}]}
 EXTRA = {
