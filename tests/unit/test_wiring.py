@@ -30,6 +30,7 @@ VALUES = [
     *("mysql_replication_bind_address", "mysql_replication_network", "mysql_replication_password"),
     *("mysql_replication_port", "mysql_replication_check_port", "mysql_replication_ends_rotation"),
     *("__mysql_replication_databases", "__mysql_replication_users", "__gunicorn_flask_environment"),
+    *("__mysql_replication_check_clients",),
     *("__nginx_real_ip_from", "__nginx_sites"),
     *("gunicorn_flask_header_kb", "haproxy_keepalived_header_kb", "nginx_header_kb"),
 ]
@@ -305,6 +306,25 @@ def test_what_the_preflight_takes_for_fixed_is_what_the_playbooks_wire(render, s
             assert str(rendered.hosts[host][name]) == str(value), (host, name)
 
 
+def test_databases_answer_those_who_ask_which_one_is_the_source(render, stage):
+    rendered, model = render(stage), of_the_model(stage)
+    addresses = {node.name: node.address for node in model.nodes}
+    for host in rendered.groups["databases"]:
+        askers = {edge.source for edge in model.edges if edge.link == "database_check" and edge.destination == host}
+        clients = rendered.hosts[host]["__mysql_replication_check_clients"]
+        assert sorted(clients) == sorted(addresses[name] for name in askers)
+        # Each host whose HAProxy has that port in its configuration, and nobody else.
+        place = ":".join(str(rendered.hosts[host][f"mysql_replication_{name}"]) for name in ("address", "check_port"))
+        assert askers == {name for name in rendered.hosts if ("HAProxy", place) in rendered.servers(name)}
+
+
+def test_hosts_that_are_known_by_their_names_ask_by_their_names(render):
+    named = render("3-scale_up", {"appservers": {"site_address": "{{ inventory_hostname }}.foobar.com"}})
+    for host in named.groups["databases"]:
+        names = [f"{name}.foobar.com" for name in named.groups["appservers"]]
+        assert named.hosts[host]["__mysql_replication_check_clients"] == names
+
+
 @pytest.mark.parametrize("stage", ["1-distributed_web_infrastructure", "3-scale_up"])
 def test_one_lost_probe_takes_no_database_out(render, stage):
     """The second question comes at once, so a source that says no is out in 300 ms."""
@@ -329,6 +349,7 @@ EXTRA = {
     "databases": {
         "mysql_replication_databases": [{"name": "shop"}],
         "mysql_replication_users": [{"name": "shop", "host": "198.18.0.0/24", "password": "of-the-shop"}],
+        "mysql_replication_check_clients": ["monitoring.foobar.com"],
     },
     "webservers": {
         "nginx_sites": [SHOP | {"port": 8080}],
@@ -361,6 +382,13 @@ def test_a_database_and_an_account_of_the_operator_are_added(grown):
         for name in ("__mysql_replication_databases", "__mysql_replication_users"):
             assert names(whole.hosts[host][name]) == [*names(bare.hosts[host][name]), "shop"]
             assert names(bare.hosts[host][name]) == ["guestbook"]
+
+
+def test_a_monitoring_of_the_operator_may_ask_the_databases(grown):
+    bare, whole = grown
+    for host in whole.groups["databases"]:
+        wired, all_ = (stage.hosts[host]["__mysql_replication_check_clients"] for stage in (bare, whole))
+        assert wired and all_ == [*wired, "monitoring.foobar.com"]
 
 
 def test_the_operators_environment_is_added_and_wins(grown):

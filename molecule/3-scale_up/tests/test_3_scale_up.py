@@ -81,6 +81,21 @@ def test_the_way_to_the_application_tier_is_for_web_servers_only(get, web, site)
     assert get(web.url(site["site_vip"], site["site_app_port"])).status_code == 403
 
 
+def test_only_those_who_have_to_know_are_told_which_database_is_the_source(hosts, groups, addresses, site):
+    """The hosts whose HAProxy goes there, and the databases. A balancer, a web server and we are neighbours."""
+    for database in groups["databases"]:
+        url = f"http://{addresses[database]}:{site['site_database_check_port']}/any"
+        ask = f"curl --silent --max-time 5 --output /dev/null --write-out '%{{http_code}}' {url}"
+        for name in groups["appservers"] + groups["databases"]:
+            assert hosts[name].check_output(ask) == "200", name
+        for name in groups["loadbalancers"] + groups["webservers"]:
+            done = hosts[name].run(ask)
+            # Closed, before or after the question was sent.
+            assert done.stdout == "000" and done.rc in (52, 56), (name, done)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=5)
+
+
 def test_a_row_survives_the_restart_of_every_service(hosts, groups, sign, stored, eventually, get, url):
     entry = sign("written before the restart")
     for group, services in SERVICES.items():

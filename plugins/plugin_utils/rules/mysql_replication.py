@@ -10,8 +10,9 @@ from typing import Any
 
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.joined import joined
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.mysql import account_host, server_id
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.addresses import HOST_NAME
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import Mistake, RoleValues, Rule
-from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import PLAIN_PASSWORD
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import PLAIN_PASSWORD, texts
 
 SYSTEM_USERS = ("", "root", "debian-sys-maint", "mysql.infoschema", "mysql.session", "mysql.sys")
 # The role's own, made without a password of the operator's.
@@ -264,6 +265,28 @@ def port_of_the_check_is_its_own(values: RoleValues) -> Iterator[Mistake]:
         yield Mistake("mysql_replication_check_port", wrong, "give the role check one of its own", values.host)
 
 
+def clients_of_the_check_are_hosts(values: RoleValues) -> Iterator[Mistake]:
+    for name in ("mysql_replication_check_clients", "mysql_replication_service_check_clients"):
+        for client in texts(values.values.get(name)):
+            if not is_client(client):
+                wrong = f"'{client}' is neither an address nor a network nor the name of a host"
+                right = "write one such as 192.0.2.7, 192.0.2.0/24 or monitoring.example.com"
+                yield Mistake(name, wrong, right, values.host)
+
+
+def is_client(text: str) -> bool:
+    address, slash, prefix = text.partition("/")
+    # An interface is another one on each host, and a mask is written as a number of bits.
+    if "%" in text or (slash and not prefix.isdigit()):
+        return False
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        # What ends in a number is no name, but an address that is mistyped.
+        return bool(HOST_NAME.match(text)) and not address.rpartition(".")[2].isdigit()
+    return True
+
+
 # --- members ----------------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +407,7 @@ RULES: tuple[Rule, ...] = (
     options_are_one_line,
     memory_fits,
     port_of_the_check_is_its_own,
+    clients_of_the_check_are_hosts,
     members_are_hosts,
     members_have_addresses,
     members_have_server_ids,

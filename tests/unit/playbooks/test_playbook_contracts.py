@@ -178,6 +178,17 @@ def test_the_preflight_reads_all_wiring():
     assert files == wiring | set((PROJECT / "roles").glob("*/vars/published.yml"))
 
 
+@pytest.mark.parametrize("stage", ["1-distributed_web_infrastructure", "3-scale_up"])
+def test_databases_know_a_new_host_before_its_haproxy_asks_them(stage):
+    plays = yaml.safe_load((PROJECT / f"playbooks/{stage}.yml").read_text())
+    databases, asking = (
+        [number for number, play in enumerate(plays) if f"web_infrastructure.{role}" in str(play.get("roles", ""))]
+        for role in ("mysql_replication", "haproxy_keepalived")
+    )
+    assert databases and asking and max(databases) < min(asking)
+    assert "vars/replication.yml" in plays[databases[0]]["vars_files"]
+
+
 def test_what_the_wiring_sets_and_does_not_add_to_is_fixed():
     """Or it would override what an inventory says, without a word."""
     fixed = set()

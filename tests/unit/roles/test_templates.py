@@ -182,3 +182,9 @@ def test_the_guard_is_restarted_for_the_members_that_its_sandbox_names():
     guard, check = (f"mysql_replication_{name}.service" for name in ("guard", "check"))
     before, after = versions(), versions(mysql_replication_members={"one": "192.0.2.1", "two": "192.0.2.3"})
     assert before[guard] != after[guard] and before[check] == after[check]
+
+
+def test_a_list_of_the_role_checks_clients_restarts_nothing():
+    assert versions() == versions(
+        mysql_replication_check_clients=["192.0.2.9"], mysql_replication_service_check_clients=["192.0.2.31"]
+    )

@@ -8,6 +8,8 @@
 MySQL is asked over two connections that stay, however many balancers ask here. A yes is never older than MAX_AGE_S. A
 request that finds an older one waits for the next, because a busy host may be late; PATIENCE_S after the last answer
 the server counts as hung, and every request is answered at once that it does not answer.
+
+Whoever has no reason to ask (admission.py) is closed as soon as the connection is accepted, and not read from.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
+from mysql_replication.admission import Admission
 from mysql_replication.local import CHECK_USER, SOCKET, Failure, MySQLError, connect
 
 PATHS = ("/source", "/replica", "/readable", "/any")
@@ -267,28 +270,46 @@ def parse_request(head: bytes) -> tuple[str, str, bool, str]:
     return words[0], words[1].partition("?")[0], wish == "keep-alive", ""
 
 
-async def end_idle(clients: dict[Client, float]) -> None:
-    """Those that were active longest ago come first."""
+class Door(socket.socket):
+    """A listener that lets those in that are admitted. Of others there is nothing to keep and no work to do."""
+
+    admission: Admission
+
+    def accept(self) -> tuple[socket.socket, tuple]:
+        for _ in range(BACKLOG):
+            connection, address = super().accept()
+            if self.admission.admits(address[0]):
+                return connection, address
+            self.admission.refuse(address[0])
+            connection.close()
+        # As if nobody else were there: the event loop does its other work, and comes again.
+        raise BlockingIOError
+
+
+async def end_idle(clients: dict[Client, float], admission: Admission) -> None:
+    """Of those that are idle, and of those that a changed list does not admit any more."""
     while True:
         await asyncio.sleep(1)
         late = time.monotonic() - IDLE_S
-        for client in [client for client, active in clients.items() if active < late]:
-            client.transport.abort()
+        for client, active in list(clients.items()):
+            if active < late or not admission.admits(client.address):
+                client.transport.abort()
 
 
-async def serve(check: RoleCheck, listener: socket.socket) -> None:
+async def serve(check: RoleCheck, listener: Door) -> None:
     clients: dict[Client, float] = {}
     server = await asyncio.get_running_loop().create_server(
         lambda: Client(check, clients), sock=listener, backlog=BACKLOG
     )
     async with server, asyncio.TaskGroup() as tasks:
-        tasks.create_task(end_idle(clients))
+        tasks.create_task(end_idle(clients, listener.admission))
         await server.serve_forever()
 
 
-def listen(address: str, port: int) -> socket.socket:
+def listen(address: str, port: int, admission: Admission) -> Door:
     kind = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
-    listener = socket.socket(kind, socket.SOCK_STREAM)
+    listener = Door(kind, socket.SOCK_STREAM)
+    listener.admission = admission
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # The address may come up later than this service.
     listener.setsockopt(socket.SOL_IP, getattr(socket, "IP_FREEBIND", 15), 1)
@@ -302,7 +323,8 @@ def listen(address: str, port: int) -> socket.socket:
 
 def run(address: str, port: int, max_lag: int) -> None:
     """The service."""
-    check = RoleCheck(max_lag)
-    with listen(address, port) as listener, contextlib.suppress(KeyboardInterrupt):
+    check, admission = RoleCheck(max_lag), Admission()
+    with listen(address, port, admission) as listener, contextlib.suppress(KeyboardInterrupt):
         check.start()
+        admission.start()
         asyncio.run(serve(check, listener))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from unittest import mock
 
 import pytest
 from mysql_replication import check
+from mysql_replication.admission import Admission, parse_network
 
 
 def channel(**changes) -> dict:
@@ -70,6 +72,13 @@ def question(row: dict | None, age: float = 0.0, problem: str = "") -> check.Que
     return asked
 
 
+def admission(*listed: str) -> Admission:
+    """Of those that are listed; of everybody where none is."""
+    made = Admission()
+    made.networks = tuple(map(parse_network, listed)) or None
+    return made
+
+
 def role_check(read_only: check.Question, channel: check.Question) -> check.RoleCheck:
     made = check.RoleCheck(10)
     made.read_only, made.channel = read_only, channel
@@ -124,7 +133,7 @@ def ask():
 
     def send(made: check.RoleCheck, *sent: bytes, pause: float = 0.0) -> bytes:
         async def talk() -> bytes:
-            listener = check.listen("127.0.0.1", 0)
+            listener = check.listen("127.0.0.1", 0, admission())
             service = asyncio.create_task(check.serve(made, listener))
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             for part in sent:
@@ -224,7 +233,7 @@ def test_the_number_of_connections_is_bounded(monkeypatch, source, name, address
     monkeypatch.setattr(check, name, 3)
 
     async def talk() -> list[bytes]:
-        listener = check.listen("127.0.0.1", 0)
+        listener = check.listen("127.0.0.1", 0, admission())
         service = asyncio.create_task(check.serve(source, listener))
         clients = []
         for address in addresses:
@@ -246,3 +255,80 @@ def test_the_number_of_connections_is_bounded(monkeypatch, source, name, address
     # Those of 127.0.0.1 that were idle for longest made room, and nobody else.
     others = [True] * (len(addresses) - 5)
     assert [bool(answer) for answer in asyncio.run(talk())] == [*others, False, False, True, True, True]
+
+
+# --- for those who have a reason to ask
+
+
+GET = b"GET /source HTTP/1.1\r\n\r\n"
+
+
+async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Whether a request over this connection is; a connection that is closed has no answer."""
+    try:
+        writer.write(GET)
+        return b"200 OK" in await asyncio.wait_for(reader.read(500), 5)
+    except ConnectionError:
+        return False
+
+
+def asked_from(source, guests: Admission, addresses: list[str], later: str = "") -> tuple[list[bool], list[bool]]:
+    """Who is answered of those that ask from these addresses, and who still is when only `later` is listed."""
+
+    async def talk() -> tuple[list[bool], list[bool]]:
+        listener = check.listen("127.0.0.1", 0, guests)
+        service = asyncio.create_task(check.serve(source, listener))
+        first, opened = [], []
+        for address in addresses:
+            opened.append(await asyncio.open_connection(*listener.getsockname(), local_addr=(address, 0)))
+            first.append(await answered(*opened[-1]))
+        if later:
+            guests.networks = (parse_network(later),)
+            await asyncio.sleep(1.5)
+        then = [await answered(*connection) for connection in opened]
+        for _reader, writer in opened:
+            writer.close()
+        service.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await service
+        return first, then
+
+    return asyncio.run(talk())
+
+
+def test_a_stranger_gets_no_answer_and_takes_no_place(monkeypatch, source):
+    monkeypatch.setattr(check, "MAX_CONNECTIONS", 2)
+    guests = admission("127.0.0.2", "127.0.0.4/31")
+    asked = ["127.0.0.2", *["127.0.0.1", "127.0.0.3"] * 5, "127.0.0.5"]
+    expected = [True, *[False] * 10, True]
+    assert asked_from(source, guests, asked) == (expected, expected)
+    assert (guests.refused, guests.stranger) == (10, "127.0.0.3")
+
+
+def test_nothing_is_made_for_a_stranger(monkeypatch, source):
+    made = []
+    monkeypatch.setattr(check, "Client", lambda *_arguments: made.append(1))
+    assert asked_from(source, admission("127.0.0.2"), ["127.0.0.1"] * 3) == ([False] * 3, [False] * 3)
+    assert made == []
+
+
+def test_strangers_without_an_end_keep_nobody_else_waiting(monkeypatch):
+    """The event loop gets its turn, and whoever is admitted comes after them."""
+    monkeypatch.setattr(check, "BACKLOG", 8)
+    guests = admission("127.0.0.2")
+    with check.listen("127.0.0.1", 0, guests) as door, contextlib.ExitStack() as callers:
+        door.setblocking(False)
+        for address in [*["127.0.0.1"] * 8, "127.0.0.2"]:
+            callers.enter_context(socket.create_connection(door.getsockname(), 5, (address, 0)))
+        with pytest.raises(BlockingIOError):
+            door.accept()
+        assert guests.refused == 8
+        connection, peer = door.accept()
+        connection.close()
+        assert peer[0] == "127.0.0.2"
+
+
+def test_whoever_is_taken_off_the_list_is_closed(source):
+    guests = admission("127.0.0.2", "127.0.0.3")
+    asked = ["127.0.0.2", "127.0.0.3"]
+    assert asked_from(source, guests, asked, later="127.0.0.3") == ([True, True], [False, True])

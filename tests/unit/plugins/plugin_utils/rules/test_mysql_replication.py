@@ -14,6 +14,8 @@ SERVER = {
     "mysql_replication_mode": "standalone",
     "mysql_replication_port": 3306,
     "mysql_replication_check_port": 9200,
+    "mysql_replication_check_clients": ["192.0.2.7/24", "fd5a::/64", "::ffff:192.0.2.7", "monitoring.example.com"],
+    "mysql_replication_service_check_clients": ["192.0.2.31", "app1"],
     "mysql_replication_apt_repository": {},
     "mysql_replication_memory_percent": 50,
     "mysql_replication_buffer_pool_mb": 0,
@@ -175,6 +177,23 @@ ROWS = [
         "mysql_replication_check_port (on db1): 3306 is the port of MySQL too; give the role check one of its own",
         {"mysql_replication_check_port": 3306},
         MEMBER,
+    ),
+    *(
+        (
+            f"{name} (on db1): '{client}' is neither an address nor a network nor the name of a host; "
+            "write one such as 192.0.2.7, 192.0.2.0/24 or monitoring.example.com",
+            {name: [client]},
+            SERVER,
+        )
+        for name, client in (
+            ("mysql_replication_check_clients", "192.0.2.256"),
+            ("mysql_replication_check_clients", "192.0.2.0/33"),
+            ("mysql_replication_check_clients", "192.0.2.0/255.255.255.0"),
+            ("mysql_replication_check_clients", "monitoring.example.com:9200"),
+            ("mysql_replication_check_clients", "fe80::1%eth0"),
+            ("mysql_replication_check_clients", ""),
+            ("mysql_replication_service_check_clients", "app 1"),
+        )
     ),
     (
         "mysql_replication_members (on db1): a source and a replica are needed; it lists db1; list all members",
