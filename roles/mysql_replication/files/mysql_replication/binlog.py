@@ -27,7 +27,8 @@ CHECKSUM_BYTES = 4
 # Of a statement: enough for what kind it is, with comments before it.
 BEGIN_BYTES = 4096
 
-COMMENT = re.compile(rb"/\*!\d*|/\*.*?\*/|--[ \t].*?(?:\n|$)|#.*?(?:\n|$)", re.S)
+# What is between /*! and */ counts. Two dashes need a space behind them, or a control character, be it the line's end.
+COMMENT = re.compile(rb"/\*!\d*|/\*.*?\*/|\*/|--(?=[\x00-\x20\x7f]|$).*?(?:\n|$)|#.*?(?:\n|$)", re.S)
 ACCOUNTS = re.compile(
     rb"\s*((CREATE|ALTER|DROP|RENAME)\s+(USER|ROLE)|GRANT|REVOKE|SET\s+(PASSWORD|DEFAULT\s+ROLE))\b", re.I
 )
@@ -80,7 +81,7 @@ def read_events(path: Path, first: int = len(MAGIC)) -> Iterator[Event]:
         while len(header := file.read(HEADER.size)) == HEADER.size:
             second, kind, _server, length, _end, _flags = HEADER.unpack(header)
             end = begin + length
-            if length < HEADER.size:
+            if length < HEADER.size + (OF_A_QUERY.size if kind == QUERY else 0):
                 raise Failure(f"{path} is damaged at {begin}")
             if end > size:
                 return

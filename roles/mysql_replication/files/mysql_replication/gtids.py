@@ -7,20 +7,36 @@ from collections.abc import Iterable
 
 Gtids = dict[str, list[tuple[int, int]]]
 
+INTERVAL = re.compile(r"([1-9][0-9]*)(?:-([1-9][0-9]*))?")
+TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
+
 
 def parse(text: str) -> Gtids:
-    """``uuid:1-5:7,uuid:tag:1`` as intervals by ``uuid`` or ``uuid:tag``."""
+    """``uuid:1-5:7,uuid:tag:1`` as intervals by ``uuid`` or ``uuid:tag``.
+
+    Raises:
+        ValueError: the text is no such set.
+    """
     found: Gtids = {}
-    for part in "".join((text or "").split()).split(","):
+    for part in filter(None, "".join((text or "").split()).split(",")):
         uuid, *pieces = part.lower().split(":")
         key = uuid
         for piece in pieces:
-            if piece[0].isdigit():
-                first, _, last = piece.partition("-")
-                found.setdefault(key, []).append((int(first), int(last or first)))
-            else:
+            if TAG.fullmatch(piece):
                 key = f"{uuid}:{piece}"
+            else:
+                found.setdefault(key, []).append(_interval(piece, part))
+        if not uuid or key not in found:
+            raise ValueError(f"{part!r} is no set of transactions")
     return {key: _merged(intervals) for key, intervals in found.items()}
+
+
+def _interval(piece: str, part: str) -> tuple[int, int]:
+    match = INTERVAL.fullmatch(piece)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 0 < first <= last:
+        raise ValueError(f"{part!r} is no set of transactions")
+    return first, last
 
 
 def parse_owned(text: str) -> Gtids:

@@ -51,6 +51,9 @@ def log(tmp_path):
         "-- a\n# b\nREVOKE ALL ON *.* FROM x@y",
         "/*!80000 GRANT ALL ON *.* TO x@y */",
         "CREATE/**/USER x@y",
+        "--\nGRANT ALL ON *.* TO x@y",
+        "CREATE/*!80000 */USER x@y",
+        "/*!80000 CREATE */ USER x@y",
         "SET PASSWORD FOR x@y = 'z'",
         "SET DEFAULT ROLE r TO x@y",
     ],
@@ -108,7 +111,9 @@ def test_without_checksums_a_statement_is_read_to_its_end(log):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"\xfdbin", "is encrypted"), (b"text", "is no binary log"), (binlog.MAGIC + bytes(19), "is damaged at 4")],
+    [(b"\xfdbin", "is encrypted"), (b"text", "is no binary log"), (binlog.MAGIC + bytes(19), "is damaged at 4")]
+    # A statement without the room for what comes before one.
+    + [(binlog.MAGIC + struct.pack("<IBIIIH", 1, 2, 1, 19, 0, 0), "is damaged at 4")],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
     path = tmp_path / "binlog.000001"

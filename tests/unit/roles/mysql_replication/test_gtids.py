@@ -22,6 +22,14 @@ def test_sets_are_parsed_as_the_server_writes_them(text, parsed):
 
 
 @pytest.mark.parametrize(
+    "text", [":", ":1", "x", "x:", "x:0", "x:0-3", "x:5-2", "x:1-", "x:tag", "x:1:tag", "x:\u00b2"]
+)
+def test_another_text_is_no_set(text):
+    with pytest.raises(ValueError, match="is no set of transactions"):
+        parse(f"y:1,{text}")
+
+
+@pytest.mark.parametrize(
     ("text", "parsed"),
     [("", {}), ("x:23841#57", {"x": [(23841, 23841)]}), ("x:7#52:8#53,\ny:1#9", {"x": [(7, 8)], "y": [(1, 1)]})],
 )
