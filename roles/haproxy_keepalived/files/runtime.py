@@ -7,6 +7,7 @@ import contextlib
 import csv
 import fcntl
 import io
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -22,9 +23,22 @@ ANSWER_BYTES = 16 * 2**20
 LOCK_S = 60
 LOCK_RETRY_S = 0.1
 
+WORKER = re.compile(r"([0-9]{1,10})\s+worker\s")
+# What is read of a row of `show stat`, and which of it are numbers.
+FIELDS = ("pxname", "svname", "qcur", "scur", "status", "check_status", "check_code")
+NUMBERS = ("qcur", "scur")
+NUMBER = re.compile(r"[0-9]{0,18}")
+
 
 class Busy(Exception):
     """One sentence: another program has been at work for too long."""
+
+
+class Unreadable(Exception):
+    """One sentence: a worker answers what HAProxy does not write, as one that was taken over may."""
+
+    def __init__(self) -> None:
+        super().__init__("HAProxy's worker answers what is no list of servers; a restart puts another in its place")
 
 
 def send(command: str) -> str:
@@ -57,14 +71,25 @@ def find_workers(listing: str) -> tuple[list[int], list[int]]:
     for line in listing.splitlines():
         if line.startswith("#"):
             title = line.strip("# ")
-        elif line[:1].isdigit() and line.split()[1] == "worker":
-            found.setdefault(title, []).append(int(line.split()[0]))
+        elif match := WORKER.match(line):
+            found.setdefault(title, []).append(int(match[1]))
     return found.get("workers", []), found.get("old workers", [])
 
 
 def parse_stat(text: str) -> dict[str, dict[str, str]]:
-    """Return the rows of `show stat` by BACKEND/SERVER."""
-    rows = csv.DictReader(io.StringIO(text.strip().removeprefix("# ")))
+    """Return the rows of `show stat` by BACKEND/SERVER.
+
+    Raises:
+        Unreadable: they are none.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(text.strip().removeprefix("# "))))
+    except csv.Error:
+        raise Unreadable from None
+    for row in rows:
+        whole = all(isinstance(row.get(field), str) for field in FIELDS)
+        if not whole or not all(NUMBER.fullmatch(row[field]) for field in NUMBERS):
+            raise Unreadable
     return {f"{row['pxname']}/{row['svname']}": row for row in rows}
 
 

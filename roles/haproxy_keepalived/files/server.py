@@ -18,6 +18,7 @@ It sets a state and then waits for it, so it can be killed at any time, and repe
 import argparse
 import itertools
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ RETRY_S = 3
 ADMIN, DRAINED = 6, 0x08 | 0x10
 # And those of its check: it has one, and it is sent.
 CHECK, CONFIGURED, ENABLED = 13, 0x02, 0x04
+BITS = re.compile(r"[0-9]{1,9}")
 SERVERS = "show stat -1 4 -1"
 
 
@@ -196,9 +198,16 @@ def find_checks(states: str) -> dict[str, bool]:
 
 
 def parse_states(states: str) -> dict[str, list[str]]:
-    """Return the fields of `show servers state` by BACKEND/SERVER."""
+    """Return the fields of `show servers state` by BACKEND/SERVER.
+
+    Raises:
+        runtime.Unreadable: they are none.
+    """
     lines = [line.split() for line in states.splitlines()[1:] if not line.startswith("#")]
-    return {f"{fields[1]}/{fields[3]}": fields for fields in lines if len(fields) > CHECK}
+    whole = [fields for fields in lines if len(fields) > CHECK]
+    if not all(BITS.fullmatch(fields[place]) for fields in whole for place in (ADMIN, CHECK)):
+        raise runtime.Unreadable
+    return {f"{fields[1]}/{fields[3]}": fields for fields in whole}
 
 
 def status() -> Outcome:
@@ -234,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         outcome = action(**given)
         print(json.dumps(asdict(outcome)) if as_json else outcome.done)
-    except (Failure, runtime.Busy) as problem:
+    except (Failure, runtime.Busy, runtime.Unreadable) as problem:
         sys.exit(str(problem))
     except OSError as problem:
         sys.exit(f"{runtime.MASTER} does not answer ({problem.strerror or problem}); is HAProxy running, are you root?")

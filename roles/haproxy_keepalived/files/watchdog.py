@@ -67,9 +67,9 @@ def read_process(pid: int) -> Process | None:
     """Read how a process of the service is. None for one that is gone, or that systemd has not started for it."""
     home = PROC / str(pid)
     try:
-        if not any(line.endswith(f"/{SERVICE}") for line in (home / "cgroup").read_text().splitlines()):
+        if not any(line.endswith(f"/{SERVICE}") for line in read_text(home / "cgroup").splitlines()):
             return None
-        name, _, rest = (home / "stat").read_text().rpartition(")")
+        name, _, rest = read_text(home / "stat").rpartition(")")
         if not name.endswith("(haproxy"):
             return None
         fields = rest.split()
@@ -85,8 +85,13 @@ def read_process(pid: int) -> Process | None:
     )
 
 
+def read_text(path: Path) -> str:
+    """Read what has names in it, of processes and of groups, that any user may choose: they need not be texts."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def read_status(home: Path) -> dict[str, str]:
-    lines = (home / "status").read_text().splitlines()
+    lines = read_text(home / "status").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 

@@ -167,6 +167,25 @@ def test_the_lock_is_out_of_reach_of_others_and_is_not_waited_for_for_ever(progr
 def test_workers_are_told_apart(programs):
     assert programs[0].find_workers(PROCESSES) == ([1342], [1186, 568])
     assert programs[0].find_workers("") == ([], [])
+    assert programs[0].find_workers("# workers\n1\n2x worker 0\n\u00b2 worker 0\n3 worker 0\n") == ([3], [])
+
+
+@pytest.mark.parametrize(
+    ("stat", "states"),
+    [
+        (STAT + "web,web3,x,0,UP,,,\n", STATES),
+        (STAT + "web,web3,0,0\n", STATES),
+        (STAT + f'web,web3,0,0,"{"x" * 200_000}",,\n', STATES),
+        ("# other\n1\n", STATES),
+        (STAT, STATES + "3 web 3 web3 198.18.0.23 2 x 1 1 99 15 3 4 6\n"),
+        (STAT, STATES + "3 web 3 web3 198.18.0.23 2 0 1 1 99 15 3 4 -\n"),
+    ],
+)
+def test_a_worker_that_answers_anything_gets_a_sentence(programs, haproxy, stat, states):
+    haproxy(stat, states=states)
+    for command in (["status"], ["ready", "web/web1"]):
+        with pytest.raises(SystemExit, match="HAProxy's worker answers what is no list of servers; a restart"):
+            programs[1].main(command)
 
 
 def test_the_state_is_set_in_replaced_workers_too(programs, haproxy):

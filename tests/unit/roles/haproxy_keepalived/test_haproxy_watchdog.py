@@ -187,6 +187,17 @@ def test_processes_are_those_of_the_service_and_the_newest_is_the_worker(watchdo
     assert watchdog.read_process(99) is None
 
 
+def test_names_of_groups_and_threads_may_be_no_texts(watchdog, proc):
+    """A user may make a group below those that systemd has given to him, and call it as he likes."""
+    make_process(proc, MAIN)
+    make_process(proc, 40, parent=MAIN)
+    make_process(proc, 60, parent=1)
+    (proc / "60/cgroup").write_bytes(b"0::/user.slice/\xff\n")
+    status = proc / "40/task/40/status"
+    status.write_bytes(status.read_bytes().replace(b"haproxy", b"\xff"))
+    assert [process.pid for process in watchdog.find_processes(MAIN)] == [MAIN, 40]
+
+
 SETTLED = "MainPID=10\nActiveState=active\nSubState=running\n"
 
 
