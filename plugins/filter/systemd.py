@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 
 PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
+# A carriage return ends a line of systemd as a line break does.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def systemd_word(text, command=True):
@@ -14,7 +16,7 @@ def systemd_word(text, command=True):
     if PLAIN.fullmatch(text):
         return text
     quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    quoted = quoted.replace("%", "%%")
+    quoted = CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", quoted).replace("%", "%%")
     return '"' + (quoted.replace("$", "$$") if command else quoted) + '"'
 
 

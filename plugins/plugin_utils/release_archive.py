@@ -7,7 +7,9 @@ archive is unpacked it says what the archive has made of it, and its answers end
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,20 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.
 
 # As many links as the kernel follows on the way to one file.
 MOST_LINKS = 40
+
+# What Python's reader raises for bytes that are no archive: its own errors, and those of what it reads them with. The
+# last one comes of headers that each announce a longer name.
+UNREADABLE = (
+    tarfile.TarError,
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    ValueError,
+    lzma.LZMAError,
+    zlib.error,
+    RecursionError,
+)
 
 Parts = tuple[str, ...]
 
@@ -39,9 +55,10 @@ def extract(archive: Path, target: Path) -> None:
             tar.extractall(target, members, filter="data")
     except tarfile.FilterError as error:
         raise ReleaseError(f"gunicorn_flask_source: the archive is refused: {error}") from None
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except UNREADABLE as error:
+        said = " ".join(str(error).split())
         raise ReleaseError(
-            f"gunicorn_flask_source: {archive.name} cannot be unpacked ({error}); use a tar archive, compressed or not"
+            f"gunicorn_flask_source: {archive.name} cannot be unpacked ({said}); use a tar archive, compressed or not"
         ) from None
 
 
@@ -54,6 +71,8 @@ def _problems(members: list[tarfile.TarInfo]):
         above = next((parts[:number] for number in range(1, len(parts)) if parts[:number] in links), None)
         if path.is_absolute() or ".." in parts:
             yield member, "leads out of the archive"
+        elif not parts and not member.isdir():
+            yield member, "takes the place of the archive's root, which is a directory"
         elif above:
             yield member, f"lies below '{'/'.join(above)}', which is a link"
         elif (member.issym() and _leads_out(parts, links)) or (

@@ -80,9 +80,10 @@ def once(folder: Path, wish: Sequence[str | None], make: Callable[[Path], str]) 
 
 def without_credentials(text: str) -> str:
     """Addresses as they may be shown: no account of https, no query, where tokens stand."""
-    text = re.sub(r"(https?://)[^/@\s]+@", r"\1***@", text)
-    text = re.sub(r"(://[^/:@\s]+):[^/@\s]+@", r"\1:***@", text)
-    return re.sub(r"(https?://[^\s?']+)\?[^\s']+", r"\1?***", text)
+    # The last @ ends a password, which may have others in it.
+    text = re.sub(r"(?i)(https?://)[^/\s]+@", r"\1***@", text)
+    text = re.sub(r"(://[^/:@\s]+):[^/\s]+@", r"\1:***@", text)
+    return re.sub(r"(?i)(https?://[^\s?']+)\?[^\s']+", r"\1?***", text)
 
 
 # --- git --------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 WSGI = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*(:[^\x00-\x1f\x7f]+)?")
 LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[0-9]{1,3}(\.[0-9]{1,3}){3}):[0-9]{1,5}|/[^\s%]+")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# Control characters, and codes that are no characters: for one of these systemd passes over all of a file or a line.
+_LAST_OF_PLANES = "".join(chr(plane << 16 | code) for plane in range(17) for code in (0xFFFE, 0xFFFF))
+NO_TEXT = re.compile(f"[\\x00-\\x08\\x0b-\\x1f\\x7f\\ud800-\\udfff\\ufdd0-\\ufdef{_LAST_OF_PLANES}]")
 DIRECTORY = re.compile(r"/[^\s%/][^\s%]*")
 UNIT_LINE = re.compile(r"[A-Z][A-Za-z0-9]*=[^\n]*")
 MODE = re.compile(r"0?[0-7]{3}")
@@ -131,8 +133,9 @@ def environment_has_texts_and_numbers(values: RoleValues) -> Iterator[Mistake]:
     for place, name, value in _environment(values):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             yield Mistake(place, f"the value of '{name}' is neither a text nor a number", "quote it")
-        elif isinstance(value, str) and CONTROL_CHARACTER.search(value):
-            yield Mistake(place, f"the value of '{name}' holds a control character", "encode it")
+        elif isinstance(value, str) and NO_TEXT.search(value):
+            wrong = f"the value of '{name}' holds a control character, or a code that is no character"
+            yield Mistake(place, wrong, "encode it")
 
 
 def arguments_for_gunicorn_are_read_and_leave_the_switch_to_the_role(values: RoleValues) -> Iterator[Mistake]:
@@ -273,7 +276,7 @@ def services_and_timers_have_commands(values: RoleValues) -> Iterator[Mistake]:
             yield Mistake(place, "its command is no list of words", right)
         elif words[0].startswith("-") or "=" in words[0]:
             yield Mistake(place, f"'{words[0]}' is no program", right)
-        elif any(CONTROL_CHARACTER.search(word) or "\n" in word for word in words):
+        elif any(NO_TEXT.search(word) or "\n" in word for word in words):
             yield Mistake(place, "its command holds a line break or a control character", right)
 
 

@@ -30,6 +30,7 @@ def test_a_plain_word_stays_as_it_is(word):
         ("shop:create_app('production')", "\"shop:create_app('production')\""),
         ('say "100%" of $it\\', '"say \\"100%%\\" of $$it\\\\"'),
         ("a b", '"a b"'),
+        ("a\nb\rc\x7f", '"a\\nb\\x0dc\\x7f"'),
         ("", '""'),
     ],
 )

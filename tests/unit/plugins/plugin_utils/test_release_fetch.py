@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils import release_fetch
+from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.release_archive import extract
 
 DIRECTORY = {"type": "directory", "path": "/x", "requirements": "requirements.txt", "packages": []}
 GIT = {**DIRECTORY, "type": "git", "path": None, "url": "https://x/y.git", "revision": "main"}
@@ -169,6 +174,9 @@ def test_an_error_is_found_once_for_all_hosts(tmp_path):
         ("https://token@host/x", "https://***@host/x"),
         ("ssh://git:pw@host/x", "ssh://git:***@host/x"),
         ("ssh://git@host/x", "ssh://git@host/x"),
+        ("https://me:p@w@host/x.git", "https://***@host/x.git"),
+        ("ssh://git:p@w@host/x", "ssh://git:***@host/x"),
+        ("HTTPS://token@host/x?token=abc", "HTTPS://***@host/x?***"),
         ("https://host/a.tar?token=abc end", "https://host/a.tar?*** end"),
     ],
 )
@@ -196,6 +204,8 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
         (member("../x"), "its '../x' leads out"),
         (member("a/../../x"), "leads out of the archive"),
         (member("/etc/x"), "its '/etc/x' leads out"),
+        (member("."), "takes the place of the archive's root, which is a directory"),
+        (member("./", tarfile.SYMTYPE, "good"), "takes the place of the archive's root"),
         (member("a", tarfile.SYMTYPE, "/etc"), "'a' is a link to /etc, out of the archive"),
         (member("b/a", tarfile.SYMTYPE, "../../etc"), "is a link to ../../etc"),
         # 'here' is a link to the archive's root, so what is above it is outside, whatever the words look like.
@@ -239,6 +249,41 @@ def test_a_link_behind_a_path_too_long_for_the_kernel_is_seen_through(tmp_path):
     )
     with pytest.raises(ReleaseError, match="'escape' is a link to .*, out of the archive"):
         release_fetch.fetch(wish, tmp_path / "run")
+
+
+def with_a_map(text: str) -> bytes:
+    """An archive whose only member has a map of the holes in it."""
+    info = member("a")
+    info.pax_headers = {"GNU.sparse.map": text}
+    return info.tobuf(tarfile.PAX_FORMAT) + bytes(512)
+
+
+def damaged(pack: Callable[[bytes], bytes]) -> bytes:
+    """A packed archive whose middle is lost."""
+    info = member("a")
+    content = b"".join(hashlib.sha256(bytes([number])).digest() for number in range(256)) * 20
+    info.size = len(content)
+    packed = pack(info.tobuf() + content + bytes(1024))
+    return packed[:1000] + b"\xff" * 1000 + packed[2000:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_a_map("x"),
+        # Each announces the name of the next one.
+        member("a", tarfile.GNUTYPE_LONGNAME).tobuf(tarfile.GNU_FORMAT) * 3000,
+        damaged(gzip.compress),
+        damaged(lzma.compress),
+        damaged(bz2.compress),
+    ],
+    ids=["map", "names", "gzip", "lzma", "bz2"],
+)
+def test_an_archive_that_cannot_be_read_is_told_in_one_sentence(tmp_path, content):
+    (tmp_path / "a.tar").write_bytes(content)
+    (tmp_path / "code").mkdir()
+    with pytest.raises(ReleaseError, match=r"a.tar cannot be unpacked \(.*; use a tar archive, compressed or not"):
+        extract(tmp_path / "a.tar", tmp_path / "code")
 
 
 def test_links_within_an_archive_are_taken(tmp_path):

@@ -71,10 +71,13 @@ def environment_rows(variable: str) -> list[tuple[str, dict[str, Any], str]]:
             )
             for value in (True, None, ["x"], {"a": "b"})
         ),
-        (
-            "environment_has_texts_and_numbers",
-            {variable: {"BELL": "secret\a"}},
-            f"{variable}: the value of 'BELL' holds a control character; encode it",
+        *(
+            (
+                "environment_has_texts_and_numbers",
+                {variable: {"BELL": f"secret{sign}"}},
+                f"{variable}: the value of 'BELL' holds a control character, or a code that is no character; encode it",
+            )
+            for sign in ("\a", "\r", "\ud800", "\ufdd0", "\ufffe", "\U0010ffff")
         ),
         (
             "arguments_for_gunicorn_are_read_and_leave_the_switch_to_the_role",
