@@ -113,7 +113,10 @@ class Manifest:
     @classmethod
     def load(cls, data: bytes) -> Manifest:
         """ValueError for anything that dump() did not write."""
-        document = json.loads(data)
+        try:
+            document = json.loads(data)
+        except RecursionError:
+            raise ValueError("lists in lists without an end") from None
         if not isinstance(document, dict) or document.get("version") != 1:
             raise ValueError("not version 1")
         lists = {key: document.get(key) for key in ("directories", "files", "secret")}
@@ -468,9 +471,11 @@ def _secret_parts(line: str) -> set[str]:
     words = [word.rstrip(";,").strip("\"'") for word in line.split()]
     quoted = [first or second for first, second in re.findall(r""""([^"]+)"|'([^']+)'""", line)]
     pieces = _pieces(line)
+    # What may be a value as a whole, of pieces that are too short for secrets of their own.
+    value = re.sub(r"^[^\s=:]+[\s=:]+", "", line).rstrip(";,").strip("\"'")
     # The first of several words is a keyword, which the user must see; unless it looks like anything else than a word.
     keyword = pieces[0] if len(pieces) > 1 and re.fullmatch("[A-Za-z_-]+", pieces[0]) else None
-    candidates = {line, line.rstrip(";,"), *words, *quoted, *pieces}
+    candidates = {line, line.rstrip(";,"), value, *words, *quoted, *pieces}
     return {part for part in candidates if len(part) >= 4 and part not in (keyword, f"{keyword}:", f"{keyword}=")}
 
 

@@ -110,7 +110,10 @@ def test_too_much_is_refused(monkeypatch):
         model.pack({"a": b"x" * 11})
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "files": [1]}', b"\xff"])
+DAMAGED = [b"", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "files": [1]}', b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("data", DAMAGED, ids=lambda data: data[:40])
 def test_a_damaged_manifest_is_recognised(data):
     with pytest.raises(ValueError):
         model.Manifest.load(data)
@@ -146,6 +149,7 @@ def test_a_diff_shows_text_and_nothing_else(before, after, hidden, shown):
         (b"url mysql://app:pa55@db/x", "cannot log in with pa55", "cannot log in with ********"),
         (b"auth_pass 'two words';", "near 'two words'", "near '********'"),
         (b"onlytoken\n", "got onlytoken", "got ********"),
+        (b"TOKEN=a1:b2:c3;\n", "unknown 'a1:b2:c3'", "unknown '********'"),
         (b"8f2a77c1 on;", 'unknown directive "8f2a77c1"', 'unknown directive "********"'),
         (b"set $file /etc/app/x9y8z7;", "x9y8z7 in /etc/app/a.conf", "******** in /etc/app/a.conf"),
         (b"", "fine", "fine"),
