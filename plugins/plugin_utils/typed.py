@@ -43,6 +43,7 @@ def typed(value: Any, option: Mapping[str, Any]) -> Any:
     if kind in TEXT:
         return value if isinstance(value, str) else str(value)
     if kind in CONVERTERS:
-        with suppress(TypeError, ValueError):
+        # A number without an end is none of the three.
+        with suppress(TypeError, ValueError, ArithmeticError):
             return CONVERTERS[kind](value)
     return value

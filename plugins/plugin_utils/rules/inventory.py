@@ -175,14 +175,18 @@ def _value_fits(host: str, name: str, option: Mapping[str, Any], value: Any) -> 
     if value is None:
         return
     spec = {name: {key: part for key, part in option.items() if key not in ("required", "default", "stages")}}
-    result = ArgumentSpecValidator(spec).validate({name: value})
+    right = f"it must be a {option.get('type', 'str')} as its README says"
+    try:
+        result = ArgumentSpecValidator(spec).validate({name: value})
+    except ArithmeticError:
+        # Ansible reads one as a number, and then fails to make a whole one of it.
+        yield Mistake(name, "holds a number without an end", right, host)
+        return
     # The first says it; the rest follows from it.
     for message in result.error_messages[:1]:
         # Neither a secret value nor a nested one may come out with the message.
         said = str(remove_values(message, result._no_log_values)) if not option.get("no_log") else "has a wrong type"
-        yield Mistake(
-            name, " ".join(said.split()), f"it must be a {option.get('type', 'str')} as its README says", host
-        )
+        yield Mistake(name, " ".join(said.split()), right, host)
 
 
 @dataclass(frozen=True)

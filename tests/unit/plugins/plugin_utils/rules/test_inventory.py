@@ -334,6 +334,14 @@ BROKEN = {
         lambda s: s.put("site_database_user", "shop,mysql.sys"),
         "site_database_user (on 8 hosts): 'shop,mysql.sys' is no name for an account; leave out spaces, quotes, commas",
     ),
+    "a number without an end": (
+        lambda s: s.put("nginx_worker_connections", float("inf"), "web1"),
+        "nginx_worker_connections (on web1): holds a number without an end; it must be a int as its README says",
+    ),
+    "a number without an end in a list": (
+        lambda s: s.put("nginx_sites", [{"name": "www", "port": "inf"}], "web1"),
+        "nginx_sites (on web1): holds a number without an end; it must be a list as its README says",
+    ),
     "two values of one": (
         lambda s: s.put("site_domain", "shop.foobar.com", "web2"),
         "site_domain: lb1 and web2 have different values; set it once, in group_vars/all",
