@@ -18,10 +18,10 @@ unit: setup
 	pytest
 molecule: setup
 	tools/local scenario $(SCENARIO)
-test:      ## lint, unit tests, every scenario, the packaged collection
+test:      ## lint, unit tests, a sample of the fuzzes, every scenario, the packaged collection
 	tools/test $(PARTS)
-soak: setup ## the long form of what `make test` has in short: killed runs and switchovers, many deployments under load
-	FOOBAR_SOAK=1 tools/test $(or $(PARTS),unit 0-simple_web_stack 1-distributed_web_infrastructure 3-scale_up haproxy_keepalived mysql_source_replica nginx-debian12)
+soak: setup ## the long form of what `make test` has in short: killed runs and switchovers, deployments under load, fuzzes
+	FOOBAR_SOAK=1 tools/test $(or $(PARTS),unit fuzz 0-simple_web_stack 1-distributed_web_infrastructure 3-scale_up haproxy_keepalived mysql_source_replica nginx-debian12)
 bench: setup ## stage 0 against a shell script, a ping, a bare nginx and gunicorn; stage 3 as it grows: twenty minutes
 	tools/engine && tools/bench $(ARGS)
 docs: setup ## write what is generated: variable tables and diagrams

@@ -164,13 +164,17 @@ def test_the_tests_of_all_parts_are_counted(tmp_path):
 
 def test_a_part_that_does_not_exist():
     done = subprocess.run([PROJECT / "tools/test", "unit", "moon"], capture_output=True, text=True, timeout=60)
-    assert last_line(done).startswith("error: there is no part moon; there are: lint unit package 0-simple_web_stack ")
+    assert last_line(done).startswith(
+        "error: there is no part moon; there are: lint unit fuzz package 0-simple_web_stack "
+    )
 
 
 def test_every_scenario_is_a_part():
     done = subprocess.run([PROJECT / "tools/test", "--list"], capture_output=True, text=True, check=True)
     scenarios = [path.parent for path in (PROJECT / "molecule").glob("*/molecule.yml") if not path.parent.is_symlink()]
-    assert {"lint", "unit", "package", "nginx-debian12", *(path.name for path in scenarios)} == set(done.stdout.split())
+    assert {"lint", "unit", "fuzz", "package", "nginx-debian12", *(path.name for path in scenarios)} == set(
+        done.stdout.split()
+    )
 
 
 class Suite:
@@ -224,8 +228,8 @@ def suite(tmp_path) -> Suite:
 def test_scenarios_run_two_at_a_time_the_longest_first_and_none_beside_its_namesake(suite):
     done = suite.run()
     assert done.returncode == 0, done.stderr
-    # Five runs of three tests each, and the eight parts themselves.
-    assert done.stdout.splitlines()[-1] == "23 passed, 0 failed"
+    # Five runs of three tests each, and the nine parts themselves.
+    assert done.stdout.splitlines()[-1] == "24 passed, 0 failed"
     assert {"start long 13", "start quick 13"} == set(suite.log[:2])
     assert suite.log.index("start long 12") > suite.log.index("end long")
     assert suite.log.index("start namesake 13") > suite.log.index("end quick")
@@ -236,6 +240,14 @@ def test_what_measures_has_the_machine_for_itself(suite):
     assert done.returncode == 0, done.stderr
     names = [line.split()[1] for line in suite.log]
     assert names == [name for name in names[::2] for _ in ("start", "end")]
+
+
+def test_the_long_form_has_the_fuzzes_and_says_so_to_them(suite):
+    recipes = (PROJECT / "Makefile").read_text().splitlines()
+    assert ["fuzz" in line.split() for line in recipes if line.startswith("\tFOOBAR_SOAK=1 tools/test ")] == [True]
+    suite.add("pytest", 'echo "$FOOBAR_SOAK $*" >> log')
+    assert suite.run("fuzz", FOOBAR_SOAK="1").returncode == 0
+    assert suite.log == ["1 tests/fuzz"]
 
 
 def test_parts_are_run_by_name_and_by_the_name_of_a_link(suite):
