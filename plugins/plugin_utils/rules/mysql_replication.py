@@ -29,6 +29,9 @@ NOT_OF_A_USER = re.compile(r"[\s,;@%'\"`\\\x00-\x1f\x7f]")
 OLDER_RELEASES = ("buster", "bullseye", "bookworm")
 NEWER_SUITES = ("trixie", "forky", "sid", "testing", "unstable")
 REPOSITORY_KEYS = ("name", "uris", "suites", "signed_by")
+ADDRESS_OF_A_KEY = re.compile(r"https?://")
+# Of version 4, with or without the spaces that people read it by.
+FINGERPRINT = re.compile(r"(\s*[0-9A-Fa-f]){40}\s*")
 
 
 # --- values whose shape the argument_specs judge: here only those that have it ----------------------------------------
@@ -102,6 +105,26 @@ def repository_is_whole(values: RoleValues) -> Iterator[Mistake]:
                 "give it, or {} for the host's own repositories",
                 values.host,
             )
+
+
+def key_is_proved(values: RoleValues) -> Iterator[Mistake]:
+    repository = values.values.get("mysql_replication_apt_repository")
+    if not isinstance(repository, Mapping) or not isinstance(repository.get("signed_by"), str):
+        return
+    place, wanted = "mysql_replication_apt_repository.fingerprints", repository.get("fingerprints")
+    if not ADDRESS_OF_A_KEY.match(repository["signed_by"]):
+        if wanted:
+            right = "leave them out, or give signed_by as the address of the key"
+            yield Mistake(place, "only a key that is fetched is held to them", right, values.host)
+        return
+    if not wanted:
+        wrong = f"whatever key {repository['signed_by']} gives would be trusted"
+        yield Mistake(place, wrong, "give that of the key, as its makers publish it", values.host)
+    for fingerprint in wanted if isinstance(wanted, list) else []:
+        if not FINGERPRINT.fullmatch(str(fingerprint)):
+            wrong = f"'{fingerprint}' is no fingerprint"
+            right = "give all 40 hexadecimal digits, such as BCA4 3417 C3B4 85DD 128E C6D4 B7B3 B788 A8D3 785C"
+            yield Mistake(place, wrong, right, values.host)
 
 
 def packages_fit_the_release(values: RoleValues) -> Iterator[Mistake]:
@@ -394,6 +417,7 @@ def members_can_be_reached(values: RoleValues) -> Iterator[Mistake]:
 
 RULES: tuple[Rule, ...] = (
     repository_is_whole,
+    key_is_proved,
     packages_fit_the_release,
     users_are_named_once,
     users_are_not_the_servers,

@@ -114,7 +114,7 @@ GIVEN: dict[str, dict[str, Any]] = {
         "mysql_replication_service_users": [USER | {"name": "wired"}],
         "mysql_replication_apt_repository": {
             **{"name": "mysql", "types": ["deb"], "uris": ["http://mirror.example"], "suites": ["sid"]},
-            **{"components": ["main"], "signed_by": "/etc/key.asc", "check_valid_until": False},
+            **{"components": ["main"], "signed_by": "/etc/key.asc", "fingerprints": ["A8"], "check_valid_until": False},
             "pins": [{"packages": ["mysql-*"], "pin": "release n=sid", "priority": 600}],
         },
     },

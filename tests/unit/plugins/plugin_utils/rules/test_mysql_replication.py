@@ -35,6 +35,7 @@ MEMBER = SERVER | {
     "mysql_replication_password": "x",
     "mysql_replication_bind_address": "127.0.0.1, 192.0.2.1",
 }
+REPOSITORY = {"name": "x", "uris": ["y"], "suites": ["bookworm"], "signed_by": "/z"}
 
 
 def found(values: dict, facts: dict | None = FACTS, hostvars: dict | None = None) -> list[str]:
@@ -51,6 +52,24 @@ ROWS = [
     (
         "mysql_replication_apt_repository (on db1): suites is missing; give it, or {} for the host's own repositories",
         {"mysql_replication_apt_repository": {"name": "x", "uris": ["y"], "signed_by": "z"}},
+        SERVER,
+    ),
+    (
+        "mysql_replication_apt_repository.fingerprints (on db1): whatever key https://x gives would be trusted; "
+        "give that of the key, as its makers publish it",
+        {"mysql_replication_apt_repository": REPOSITORY | {"signed_by": "https://x"}},
+        SERVER,
+    ),
+    (
+        "mysql_replication_apt_repository.fingerprints (on db1): 'A8D3785C' is no fingerprint; "
+        "give all 40 hexadecimal digits, such as BCA4 3417 C3B4 85DD 128E C6D4 B7B3 B788 A8D3 785C",
+        {"mysql_replication_apt_repository": REPOSITORY | {"signed_by": "https://x", "fingerprints": ["A8D3785C"]}},
+        SERVER,
+    ),
+    (
+        "mysql_replication_apt_repository.fingerprints (on db1): only a key that is fetched is held to them; "
+        "leave them out, or give signed_by as the address of the key",
+        {"mysql_replication_apt_repository": REPOSITORY | {"fingerprints": [40 * "A"]}},
         SERVER,
     ),
     (

@@ -1,0 +1,35 @@
+"""OpenPGP keys for the tests, whose fingerprints gpg has told."""
+
+from __future__ import annotations
+
+import base64
+
+# The key of MySQL's reference manual, "Signature Checking Using GnuPG", without its signatures.
+OF_MYSQL = """\
+-----BEGIN PGP PUBLIC KEY BLOCK-----
+Comment: as published
+
+mQINBGU2rNoBEACSi5t0nL6/Hj3d0PwsbdnbY+SqLUIZ3uWZQm6tsNhvTnahvPPZ
+BGdl99iWYTt2KmXp0KeN2s9pmLKkGAbacQP1RqzMFnoHawSMf0qTUVjAvhnI4+qz
+MDjTNSBq9fa3nHmOYxownnrRkpiQUM/yD7/JmVENgwWb6akZeGYrXch9jd4XV3t8
+OD6TGzTedTki0TDNr6YZYhC7jUm9fK9Zs299pzOXSxRRNGd+3H9gbXizrBu4L/3l
+UrNf//rM7OvV9Ho7u9YYyAQ3L3+OABK9FKHNhrpi8Q0cbhvWkD4oCKJ+YZ54XrOG
+0YTg/YUAs5/3//FATI1sWdtLjJ5pSb0onV3LIbarRTN8lC4Le/5kd3lcot9J8b3E
+MXL5p9OGW7wBfmNVRSUI74Vmwt+v9gyp0Hd0keRCUn8lo/1V0YD9i92KsE+/IqoY
+Tjnya/5kX41jB8vr1ebkHFuJ404+G6ETd0owwxq64jLIcsp/GBZHGU0RKKAo9DRL
+H7rpQ7PVlnw8TDNlOtWt5EJlBXFcPL+NgWbqkADAyA/XSNeWlqonvPlYfmasnAHA
+pMd9NhPQhC7hJTjCiAwG8UyWpV8Dj07DHFQ5xBbkTnKH2OrJtguPqSNYtTASbsWz
+09S8ujoTDXFT17NbFM2dMIiq0a4VQB3SzH13H2io9Cbg/TzJrJGmwgoXgwARAQAB
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+FINGERPRINT_OF_MYSQL = "BCA43417C3B485DD128EC6D4B7B3B788A8D3785C"
+
+# Whole, with a name and a signature.
+OTHER = base64.b64decode(
+    "mDMEawrEmxYJKwYBBAHaRw8BAQdAoIKYKC/H2JeLa4OlDfvG5CtmZauvM5E8Dl+/"
+    "QOGctI20HFRlc3QgZWQyNTUxOSA8dEBleGFtcGxlLmNvbT6IkAQTFggAOBYhBDNQ"
+    "kMayHU0q6rPZ2RdO+x0dZnC0BQJrCsSbAhsDBQsJCAcCBhUKCQgLAgQWAgMBAh4B"
+    "AheAAAoJEBdO+x0dZnC0TK4BAPKR0leV38zxZkdRjeX1sh3MWU7Ga8hBNqaI0oDI"
+    "Vb+rAQDFB3FNkvV1yeo7AcGCjisSNurZGie6lbMoelISOEWDBQ=="
+)
+FINGERPRINT_OF_OTHER = "335090C6B21D4D2AEAB3D9D9174EFB1D1D6670B4"
