@@ -12,19 +12,32 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.deadline import within
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.release_archive import extract
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 TIMEOUT_S = 300
+# Longer than a source with many submodules takes.
+WAIT_S = 1800
+RETRY_S = 0.2
+# Of an archive, and of each file that git writes.
+MOST_BYTES = 4 << 30
+# Of what git says: the names of a million files.
+MOST_SAID = 64 << 20
+MOST_SHOWN = 4096
 # Of submodules in submodules.
 MOST_DEPTH = 10
 # Addresses of the controller's own repositories.
@@ -60,11 +73,15 @@ def fetch(source: Mapping, folder: Path) -> Path:
 
 
 def once(folder: Path, wish: Sequence[str | None], make: Callable[[Path], str]) -> str:
-    """What `make` returns, for the first who asks; the others wait and get the same, be it an error."""
+    """What `make` returns, for the first who asks; the others wait and get the same, be it an error.
+
+    Raises:
+        ReleaseError: `make` failed, or has not ended in WAIT_S.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = folder / model.hashed(wish)[:24]
     with place.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_for(lock)
         known = place.with_suffix(".json")
         if not known.exists():
             try:
@@ -76,6 +93,20 @@ def once(folder: Path, wish: Sequence[str | None], make: Callable[[Path], str]) 
     if "error" in answer:
         raise ReleaseError(answer["error"])
     return answer["value"]
+
+
+def _wait_for(lock: TextIO) -> None:
+    end = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ReleaseError(
+                    f"gunicorn_flask_source: the code is being fetched for another host, for more than {WAIT_S} s; "
+                    "look at its server, and run again"
+                ) from None
+        time.sleep(RETRY_S)
 
 
 def without_credentials(text: str) -> str:
@@ -221,26 +252,46 @@ def _git(url: str, arguments: Sequence[str], repository: Path | None = None, our
     quick = ["-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=30"]
     place = ["--git-dir", str(repository)] if repository else []
     try:
-        done = subprocess.run(
-            ["git", *quick, *place, *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            done = subprocess.run(
+                ["git", *quick, *place, *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                timeout=TIMEOUT_S,
+                check=False,
+                preexec_fn=_limit_files,
+            )
+            said, problem = _read(output, MOST_SAID), _read(errors, MOST_SHOWN)
+            whole = output.seek(0, os.SEEK_END) <= MOST_SAID
     except FileNotFoundError:
         raise ReleaseError("gunicorn_flask_source: type git needs the program git on the controller") from None
     except subprocess.TimeoutExpired:
         raise ReleaseError(
             f"gunicorn_flask_source.url: {without_credentials(url)} gave nothing within {TIMEOUT_S} s"
         ) from None
+    if done.returncode == -signal.SIGXFSZ or not whole:
+        raise ReleaseError(
+            f"gunicorn_flask_source.url: {without_credentials(url)} gives more than {MOST_BYTES >> 30} GB, or "
+            f"more than {MOST_SAID >> 20} MB of names"
+        )
     if done.returncode != 0:
-        said = without_credentials(" ".join(done.stderr.split()))
-        raise ReleaseError(f"gunicorn_flask_source.url: git cannot read {without_credentials(url)}: {said}")
-    return done.stdout
+        shown = without_credentials(" ".join(problem.split()))
+        raise ReleaseError(f"gunicorn_flask_source.url: git cannot read {without_credentials(url)}: {shown}")
+    return said
+
+
+def _limit_files() -> None:
+    """In git and what it starts: the server decides how much it sends."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    most = MOST_BYTES if hard == resource.RLIM_INFINITY else min(MOST_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+
+
+def _read(file: BinaryIO, most: int) -> str:
+    file.seek(0)
+    return file.read(most).decode(errors="replace")
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -272,14 +323,18 @@ def _unpack(source: Mapping, place: Path, _folder: Path) -> Path:
 
 
 def _download(url: str, path: Path) -> Path:
-    end = time.monotonic() + TIMEOUT_S
     try:
-        with open_url(url, timeout=30) as answer, path.open("wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-                if time.monotonic() > end:
-                    raise TimeoutError(f"not complete after {TIMEOUT_S} s")
+        within(TIMEOUT_S, lambda: _downloaded(url, path))
     except (OSError, ValueError) as error:
         said = without_credentials(str(error))
         raise ReleaseError(f"gunicorn_flask_source.url: {without_credentials(url)} cannot be fetched: {said}") from None
     return path
+
+
+def _downloaded(url: str, path: Path) -> None:
+    size = 0
+    with open_url(url, timeout=30) as answer, path.open("wb") as file:
+        while block := answer.read(1 << 20):
+            size += file.write(block)
+            if size > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES >> 30} GB")

@@ -22,13 +22,13 @@ import fcntl
 import os
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils import mounts
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree.command import run_command
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.config_tree.model import (
     MANIFEST,
     OWN_NAMES,
@@ -46,6 +46,8 @@ RENAME_EXCHANGE = 2
 FS_IOC_GETFLAGS = 0x80086601
 IMMUTABLE_OR_APPEND = 0x10 | 0x20
 # In a namespace of its own the mount that hides the root is gone, and replacing the root ends it for everybody else.
+# To empty a tree and fill it again.
+REPLACE_S = 300
 REPLACE = """
 while mountpoint -q "$1"; do umount "$1" || exit; done
 test ! "$0" -ef "$1" && find "$1" -xdev -mindepth 1 -delete && mv -T "$0" "$1"
@@ -353,11 +355,9 @@ def finish_adoption(tree: Tree) -> None:
 
 
 def _must_run(argv: list[str]) -> None:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ConfigTreeError(
-            f"`{argv[0]}` failed for {argv[-1]}, which comes from a container image: {done.stderr.strip()}"
-        )
+    outcome = run_command(argv, REPLACE_S)
+    if not outcome.ok:
+        raise ConfigTreeError(f"`{argv[0]}` failed for {argv[-1]}, which comes from a container image: {outcome.said}")
 
 
 def _keep_as_previous(tree: Tree) -> None:

@@ -25,6 +25,8 @@ LINKED = frozenset(("linked", "linked-runtime"))
 # Of these, systemd only knows that a process was there, so one that dies at once is seen a moment later.
 UNPROVEN = frozenset(("simple", "exec", "idle"))
 MOMENT = 0.5
+# systemd answers a question in milliseconds.
+ANSWER_S = 30
 
 
 class UnitError(ConfigTreeError):
@@ -96,9 +98,14 @@ def _query(*arguments: str) -> subprocess.CompletedProcess:
             text=True,
             check=False,
             env=os.environ | {"PATH": PATH, "LC_ALL": "C.UTF-8"},
+            timeout=ANSWER_S,
         )
     except FileNotFoundError:
         raise ConfigTreeError("units: there is no systemctl on this host; leave units empty") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigTreeError(
+            f"units: systemd has not answered `systemctl {arguments[0]}` within {ANSWER_S} s; look at the host"
+        ) from None
 
 
 def _properties(block: str) -> dict[str, str]:

@@ -9,14 +9,19 @@ import socket
 import subprocess
 import sys
 
+HOLDER_BYTES = 4096
+
 
 def holder(port: str) -> str:
     """Return what ss says of the program that listens on a port."""
     try:
-        done = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True)
+        # Whoever listens decides how much that is.
+        with subprocess.Popen(["ss", "-Hltnp", f"sport = :{port}"], stdout=subprocess.PIPE) as process:
+            said = process.stdout.read(HOLDER_BYTES).decode(errors="replace")
+            process.kill()
     except FileNotFoundError:
         return ""
-    return " ".join(done.stdout.split())
+    return " ".join(said.split())
 
 
 def problem(address: str) -> str:

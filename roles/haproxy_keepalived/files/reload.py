@@ -16,6 +16,10 @@ import runtime
 
 CONFIG = Path("/etc/haproxy/haproxy.cfg")
 STATES = Path("/run/haproxy-servers")
+JOURNAL_S = 20
+JOURNAL_LINES = 1000
+LINE_LENGTH = 1000
+ALERTS = 50
 # Fields of a line of `show servers state`, counted from its start. Those from USE_SSL on may be missing.
 NAMES, ADDRESS, PORT, USE_SSL = slice(1, 4, 2), 4, 18, 20
 
@@ -117,6 +121,18 @@ def reload() -> bool:
             STATES.unlink(missing_ok=True)
 
 
+def why(start: float) -> str:
+    """What the journal says of a reload. Its last lines alone: a worker that was taken over can fill it."""
+    journal = ["journalctl", "--unit=haproxy", "--output=cat", "--no-pager", f"--since=@{start:.0f}"]
+    command = [*journal, f"--lines={JOURNAL_LINES}"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=JOURNAL_S).stdout
+    except subprocess.TimeoutExpired:
+        return f"HAProxy did not take its configuration, and its journal is not read within {JOURNAL_S} s"
+    log = [line[:LINE_LENGTH] for line in said.splitlines()]
+    return "\n".join([line for line in log if "[ALERT]" in line][-ALERTS:] or log[-10:])
+
+
 def main() -> None:
     start = time.time()
     subprocess.run(["systemctl", "unmask", "--quiet", "haproxy"], check=True)
@@ -125,9 +141,7 @@ def main() -> None:
     except runtime.Busy as problem:
         sys.exit(str(problem))
     if not done:
-        journal = ["journalctl", "--unit=haproxy", "--output=cat", "--no-pager", f"--since=@{start:.0f}"]
-        log = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()
-        sys.exit("\n".join([line for line in log if "[ALERT]" in line] or log[-10:]))
+        sys.exit(why(start))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ hand. If one option is refused, those already set go back.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from mysql_replication.local import Failure, MySQLError, Report, connect_as_root, query
 
 LOG = Path("/var/log/mysql/error.log")
+# What is read of it, and said of it, at most.
+LOG_BYTES, LOG_LINES = 1 << 16, 20
 TREE = Path(__file__).resolve().parents[1]
 OWN = "mysql.conf.d/zz-mysql_replication.cnf"
 READ_ONLY = 1238
@@ -121,8 +124,17 @@ def restart() -> None:
     subprocess.run(["systemctl", "unmask", "--quiet", "mysql"], check=False)
     if subprocess.run(["systemctl", "restart", "mysql"], check=False).returncode == 0:
         return
-    said = LOG.read_bytes()[size:].decode(errors="replace").splitlines() if LOG.exists() else []
-    raise Failure("\n".join(line for line in said if "[ERROR]" in line) or "mysqld did not start")
+    raise Failure("\n".join(errors_since(size)) or "mysqld did not start")
+
+
+def errors_since(size: int) -> list[str]:
+    """What the server's log says of errors since it had this size. Clients can make it say much."""
+    if not LOG.exists():
+        return []
+    with LOG.open("rb") as file:
+        file.seek(max(size, file.seek(0, os.SEEK_END) - LOG_BYTES))
+        said = file.read(LOG_BYTES).decode(errors="replace").splitlines()
+    return [line for line in said if "[ERROR]" in line][-LOG_LINES:]
 
 
 def own_options(tree: Path) -> dict[str, str]:

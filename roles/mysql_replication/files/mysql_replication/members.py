@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
+import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mysql_replication import gtids
-from mysql_replication.local import SYSTEM_SCHEMAS, Failure, MySQLError, connect, query
+from mysql_replication.local import SYSTEM_SCHEMAS, Connection, Failure, MySQLError, connect, query
 from mysql_replication.plans import View
 
 HOME = Path(__file__).resolve().parent
+# A member that is well answers in milliseconds.
+ANSWER_S = 5
 # A user lock that other members can see: this server is about to become writable.
 PROMOTING = "mysql_replication_opening"
 # Of a user lock, in SQL; see lock_name.
@@ -61,7 +66,7 @@ class Members:
     def is_first(self) -> bool:
         return self.me == next(iter(self.addresses))
 
-    def connect(self, name: str):
+    def connect(self, name: str, **options: object) -> Connection:
         """Over TLS, with the account of replication."""
         return connect(
             host=self.addresses[name],
@@ -72,12 +77,23 @@ class Members:
             connect_timeout=2,
             read_timeout=3,
             write_timeout=3,
+            **options,
         )
+
+    @contextmanager
+    def asked(self, name: str) -> Iterator[Connection]:
+        """A connection for a question. Its timeouts count from the last byte, so a peer could draw an answer out."""
+        connection = self.connect(name, defer_connect=True)
+        peer = socket.create_connection((self.addresses[name], self.port), timeout=2)
+        with peer, ended_after(peer, ANSWER_S):
+            connection.connect(peer)
+            with connection:
+                yield connection
 
     def view(self, name: str) -> View | None:
         """None when it does not answer, whatever the reason."""
         try:
-            with self.connect(name) as connection, connection.cursor() as cursor:
+            with self.asked(name) as connection, connection.cursor() as cursor:
                 return read_view(cursor)
         except (MySQLError, OSError):
             return None
@@ -88,6 +104,23 @@ class Members:
     def is_source(self, name: str) -> bool:
         view = self.view(name)
         return view is not None and view.is_source
+
+
+@contextmanager
+def ended_after(peer: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection, also one that TLS has been laid over meanwhile, if it is there for so long."""
+
+    def end() -> None:
+        with suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    with peer.dup() as same:
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @functools.cache

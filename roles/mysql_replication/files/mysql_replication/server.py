@@ -23,6 +23,8 @@ SERVICES = ("mysql_replication_guard.service", "mysql_replication_check.service"
 PRIVILEGES = {"REPLICATION SLAVE", "REPLICATION CLIENT", "SHOW DATABASES", "BACKUP_ADMIN"}
 # Longer than the interval of the balancers' checks, so that they know by then.
 BALANCER_CHECK_INTERVAL_S = 1
+# How long systemd may take to answer a question.
+SYSTEMD_S = 30
 # Semi-sync with this timeout, 24 days, is taken for one without end.
 ENDLESS_MS = 86_400_000
 NO_SUCH_TABLE = 1146
@@ -45,7 +47,7 @@ def wait_until(question: Callable[[], object], seconds: float, problem: str, pau
 
 def main_pid(unit: str) -> str:
     command = ["systemctl", "show", "--property=MainPID", "--value", unit]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=SYSTEMD_S).stdout.strip()
 
 
 def local_view() -> View | None:
@@ -410,7 +412,8 @@ class Server:
 
     def is_back(self) -> bool:
         if main_pid("mysql.service") == "0":
-            subprocess.run(["systemctl", "start", "mysql"], check=False)
+            # Who asks has an end of its own; a start has none.
+            subprocess.run(["systemctl", "start", "--no-block", "mysql"], check=False, timeout=SYSTEMD_S)
         try:
             self.connect()
         except MySQLError:
@@ -632,7 +635,7 @@ class Server:
 
 def service_state(name: str) -> dict[str, str]:
     command = ["systemctl", "show", "--property=UnitFileState,ActiveState,MainPID", name]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=SYSTEMD_S).stdout
     return dict(line.split("=", 1) for line in shown.splitlines())
 
 

@@ -321,8 +321,9 @@ class SourceReplica:
         end = time.monotonic() + 10
         while main_pid("mysql.service") != "0" and time.monotonic() < end:
             time.sleep(0.2)
-        subprocess.run(["systemctl", "kill", "--signal=KILL", "mysql"], check=False, capture_output=True)
-        subprocess.run(["systemctl", "stop", "mysql"], check=False, capture_output=True)
+        # A process that the kernel holds cannot be killed either: then this ends with what systemd could not do.
+        for words in (["kill", "--signal=KILL"], ["stop"]):
+            subprocess.run(["systemctl", *words, "mysql"], check=False, capture_output=True, timeout=60)
 
     def failover(self, report: Report, fenced: list[str], accept_loss: list[str]) -> None:
         members = self.members

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import random
 import shutil
 import subprocess
 import tarfile
@@ -314,3 +315,48 @@ def test_an_archive_of_another_checksum_is_refused(tmp_path):
         release_fetch.fetch({**wish, "path": str(tmp_path / "b"), "checksum": f"sha256:{checksum}"}, tmp_path / "run")
     with pytest.raises(ReleaseError, match="nowhere cannot be read on the controller"):
         release_fetch.verify(wish, tmp_path / "nowhere")
+
+
+def test_the_code_that_another_host_fetches_is_not_waited_for_without_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_fetch, "WAIT_S", 0.3)
+    folder = tmp_path / "run"
+
+    def again(_place: Path) -> str:
+        return release_fetch.once(folder, ["wish"], lambda _place: "never")
+
+    with pytest.raises(
+        ReleaseError, match=r"is being fetched for another host, for more than 0.3 s; look at its server"
+    ):
+        release_fetch.once(folder, ["wish"], again)
+
+
+def test_a_server_that_says_too_much_is_not_heard_out(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(release_fetch, "MOST_SAID", 10)
+    said = r"gunicorn_flask_source.url: .* gives more than 4 GB, or more than 0 MB of names"
+    with pytest.raises(ReleaseError, match=said):
+        release_fetch.resolve({**GIT, "url": str(repository)})
+
+
+def test_a_server_that_sends_too_much_fills_no_disk(repository, tmp_path, monkeypatch):
+    (repository / "large").write_bytes(random.randbytes(1 << 20))  # noqa: S311 - cannot be compressed
+    git(repository, "add", ".")
+    git(repository, "commit", "--message", "large")
+    monkeypatch.setattr(release_fetch, "MOST_BYTES", 1 << 19)
+    with pytest.raises(ReleaseError, match=r"gunicorn_flask_source"):
+        release_fetch.fetch({**GIT, "url": str(repository)}, tmp_path / "run")
+    assert max(path.stat().st_size for path in tmp_path.joinpath("run").rglob("*") if path.is_file()) <= 1 << 19
+
+
+def test_an_archive_that_does_not_end_is_not_waited_for(dripping, tmp_path, monkeypatch):
+    monkeypatch.setattr(release_fetch, "TIMEOUT_S", 0.3)
+    with pytest.raises(
+        ReleaseError, match=r"gunicorn_flask_source.url: .* cannot be fetched: not complete after 0.3 s"
+    ):
+        release_fetch._download(dripping, tmp_path / "archive")
+
+
+def test_an_archive_that_is_too_large_is_not_kept_on_coming(tmp_path, monkeypatch):
+    monkeypatch.setattr(release_fetch, "MOST_BYTES", 10)
+    (tmp_path / "large").write_bytes(bytes(11))
+    with pytest.raises(ReleaseError, match="cannot be fetched: it has more than 0 GB"):
+        release_fetch._download((tmp_path / "large").as_uri(), tmp_path / "archive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import os
 import socket
 import stat
 import sys
@@ -365,3 +366,22 @@ def test_a_reload_is_over_when_a_new_worker_answers(programs, haproxy, monkeypat
     failed = listing.replace("[failed: 0]", "[failed: 1]")
     monkeypatch.setattr(programs[0], "send", lambda _: failed)
     assert reload.reload_service(reload.Master(3, 0, 1342)) is False
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("for i in $(seq 9); do echo line $i; done", [f"line {number}" for number in range(1, 10)]),
+        ("echo one; echo '[ALERT] wrong'; echo two", ["[ALERT] wrong"]),
+        ("head --bytes=100000 /dev/zero | tr '\\0' x", [1000 * "x"]),
+        ("for i in $(seq 99); do echo '[ALERT]'; done", 50 * ["[ALERT]"]),
+        ("sleep 60", ["HAProxy did not take its configuration, and its journal is not read within 1 s"]),
+    ],
+)
+def test_of_a_journal_that_a_worker_can_fill_a_bounded_part_is_shown(programs, tmp_path, monkeypatch, said, shown):
+    _, _, reload = programs
+    monkeypatch.setattr(reload, "JOURNAL_S", 1)
+    (tmp_path / "journalctl").write_text(f"#!/bin/sh\ncase $* in *--lines=1000*) {said} ;; esac\n")
+    (tmp_path / "journalctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert reload.why(0).splitlines() == shown

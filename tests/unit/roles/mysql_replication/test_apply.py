@@ -6,6 +6,19 @@ import pytest
 from mysql_replication import apply
 
 
+def test_of_a_log_that_clients_have_filled_the_last_errors_are_told(tmp_path, monkeypatch):
+    log = tmp_path / "error.log"
+    log.write_text("[ERROR] of yesterday\n")
+    monkeypatch.setattr(apply, "LOG", log)
+    size = log.stat().st_size
+    log.write_text(log.read_text() + "x" * apply.LOG_BYTES + "\n" + "[ERROR] unknown option\n" * 100)
+    assert apply.errors_since(size) == apply.LOG_LINES * ["[ERROR] unknown option"]
+    log.write_text("[ERROR] of yesterday\n[ERROR] of today\n")
+    assert apply.errors_since(size) == ["[ERROR] of today"]
+    log.unlink()
+    assert apply.errors_since(size) == []
+
+
 @pytest.mark.parametrize(
     ("one", "other", "equal"),
     [

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
+import time
 
 import pytest
+from mysql_replication import members
 from mysql_replication.local import Busy, Failure, host_lock
 from mysql_replication.members import Members
 
@@ -32,6 +37,29 @@ def test_members_know_who_is_first_and_who_else_there_is(home):
     members = Members(home)
     assert (members.me, members.others, members.is_first) == ("b", ["a"], False)
     assert (members.password, members.blocks) == ("secret", True)
+
+
+def test_a_member_that_draws_its_answer_out_is_one_that_does_not_answer(home, monkeypatch):
+    monkeypatch.setattr(members, "ANSWER_S", 0.3)
+    one, end = Members(home), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one.addresses["a"], one.port = listener.getsockname()
+
+        def serve() -> None:
+            client, _address = listener.accept()
+            # A packet of 16 MB, byte by byte.
+            with client, contextlib.suppress(OSError):
+                client.sendall(b"\xff\xff\xff\0")
+                while not end.wait(0.05):
+                    client.sendall(b"x")
+
+        server = threading.Thread(target=serve)
+        server.start()
+        start = time.monotonic()
+        assert one.view("a") is None
+        assert time.monotonic() - start < 3
+        end.set()
+        server.join()
 
 
 def test_a_server_without_members_says_why(tmp_path):

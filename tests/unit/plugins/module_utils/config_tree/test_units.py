@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,14 @@ def test_units_are_up_after_a_run_that_died_anywhere(reaper, tmp_path, monkeypat
         if not died:
             break
     assert step > 5
+
+
+def test_a_systemd_that_does_not_answer_is_told(monkeypatch):
+    def silent(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(units.subprocess, "run", silent)
+    with pytest.raises(
+        ConfigTreeError, match="systemd has not answered `systemctl show` within 30 s; look at the host"
+    ):
+        units.read_units(UNITS)
