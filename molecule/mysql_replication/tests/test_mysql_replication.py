@@ -439,7 +439,7 @@ def test_a_database_comes_back_as_it_was_at_a_second_between_two_writes(back_up,
     assert root("SHOW EVENTS FROM vault") == ""
     kept = "SELECT HEX(table_comment) FROM information_schema.tables WHERE table_name = 'crafted{}'"
     assert [bytes.fromhex(root(kept.format(number))).decode() for number in range(len(CRAFTED))] == CRAFTED
-    saved = host.check_output("ls /var/backups/mysql_replication/before-restore-*-vault.sql.gz | tail -1")
+    saved = host.check_output("ls /var/backups/mysql_replication/before-restore-*-vault/dump.sql.gz | tail -1")
     assert "CREATE TABLE `other`" in host.check_output(f"zcat {saved}")
 
 

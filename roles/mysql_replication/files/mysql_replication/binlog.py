@@ -1,13 +1,14 @@
 """What of binary logs belongs to the data: everything but the statements about accounts, which a scratch server lacks.
 
 That is found out from the events of the files, which only the server writes: where one begins and ends, an application
-has no say in. In the SQL that mysqlbinlog makes of them, the text of a statement may look like the next one.
+has no say in. In SQL that is made of them, the text of a statement may look like the next one.
 
 Format: https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_replication_binlog_event.html
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,11 @@ from mysql_replication.local import Failure
 MAGIC, ENCRYPTED = b"\xfebin", b"\xfdbin"
 # Seconds since 1970, kind, server, size of the whole event, its end (of 32 bits only), flags.
 HEADER = struct.Struct("<IBIIIH")
-QUERY, FORMAT_DESCRIPTION = 2, 15
+QUERY, FORMAT_DESCRIPTION, PREVIOUS_GTIDS = 2, 15, 35
+# What a transaction begins with: with a GTID, without one, with a tag in it.
+GTIDS = (33, 34, 42)
+# The last of a file: a stop, or the name of the next file.
+LAST = (3, 4)
 # Of a QUERY: thread, seconds, length of the database's name, error, length of the status variables.
 OF_A_QUERY = struct.Struct("<IIBHH")
 CHECKSUM_BYTES = 4
@@ -45,12 +50,19 @@ class Moment:
 
 @dataclass(frozen=True)
 class Event:
-    """One event: where it begins and ends in its file, when it was, and whether it is a statement about accounts."""
+    """One event: where it begins and ends in its file, when it was, and whether it is a statement about accounts.
+
+    Attributes:
+        kind: its number in the format.
+        transaction: where its transaction begins.
+    """
 
     begin: int
     end: int
     second: int
+    kind: int
     is_of_accounts: bool
+    transaction: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ def read_events(path: Path, first: int = len(MAGIC)) -> Iterator[Event]:
             )
         if magic != MAGIC:
             raise Failure(f"{path} is no binary log")
-        begin, with_checksum = len(MAGIC), False
+        begin, with_checksum, transaction = len(MAGIC), False, 0
         while len(header := file.read(HEADER.size)) == HEADER.size:
             second, kind, _server, length, _end, _flags = HEADER.unpack(header)
             end = begin + length
@@ -90,9 +102,11 @@ def read_events(path: Path, first: int = len(MAGIC)) -> Iterator[Event]:
                 file.seek(end - CHECKSUM_BYTES - 1)
                 with_checksum = file.read(1) != b"\0"
                 file.seek(begin + HEADER.size)
+            if kind in (*GTIDS, *LAST):
+                transaction = begin
             found = kind == QUERY and is_of_accounts(_statement(file, length - HEADER.size, with_checksum))
             if begin >= first:
-                yield Event(begin, end, second, found)
+                yield Event(begin, end, second, kind, found, transaction or begin)
             # A file begins with its description, by which the others are read.
             begin = max(end, first)
             file.seek(begin)
@@ -105,6 +119,12 @@ def _statement(file: BinaryIO, length: int, with_checksum: bool) -> bytes:
     file.seek(before, 1)
     left = length - OF_A_QUERY.size - before - (CHECKSUM_BYTES if with_checksum else 0)
     return file.read(max(0, min(left, BEGIN_BYTES)))
+
+
+def end_of_head(path: Path) -> int:
+    """Where the transactions of a file begin: before, it says how it is written and what was written before."""
+    head = itertools.takewhile(lambda event: event.kind in (FORMAT_DESCRIPTION, PREVIOUS_GTIDS), read_events(path))
+    return max((event.end for event in head), default=len(MAGIC))
 
 
 def find_ranges(paths: Sequence[Path], begin: int, until: Moment) -> list[Range]:
@@ -122,11 +142,14 @@ def find_ranges(paths: Sequence[Path], begin: int, until: Moment) -> list[Range]
         for event in read_events(path, start):
             ended = event.begin >= until.position if path.name == until.file else 0 < until.second <= event.second
             if ended:
+                # One that is not whole is none.
+                end = min(end, event.transaction)
                 break
             if event.is_of_accounts:
-                ranges.append(Range(path, start, event.begin))
+                ranges.append(Range(path, start, event.transaction))
                 start = event.end
-            end = event.end
+            if event.kind not in LAST:
+                end = event.end
         ranges.append(Range(path, start, end))
         if ended:
             break

@@ -11,14 +11,10 @@ import contextlib
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from mysql_replication.local import MySQLError
+from mysql_replication.local import MySQLError, quote
 
 if TYPE_CHECKING:
     from mysql_replication.server import Server
-
-
-def quote(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def to_alter(rows: Iterable[dict], idle: Collection[str]) -> list[tuple[str, tuple[str, str], bool]]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
+from pymysql.connections import Connection
 from pymysql.cursors import Cursor, DictCursor
 
 SOCKET = "/run/mysqld/mysqld.sock"
@@ -20,6 +21,9 @@ SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
 CHECK_USER = "mysql_replication_check"
 # In a directory of root's: in /run itself any user could open the file and hold the lock.
 LOCK = Path("/run/mysql_replication/lock")
+# How long a connection with this waits for the locks of others; without it, a year.
+LOCK_S = 60
+PATIENCE = f"SET SESSION lock_wait_timeout = {LOCK_S}"
 MySQLError = pymysql.MySQLError
 
 
@@ -50,12 +54,12 @@ class Undecided(Failure):
 # --- MySQL ------------------------------------------------------------------------------------------------------------
 
 
-def connect(*, tuples: bool = False, **where: object) -> pymysql.Connection:
+def connect(*, tuples: bool = False, **where: object) -> Connection:
     """A connection whose rows are dictionaries, or tuples."""
     return pymysql.connect(autocommit=True, cursorclass=Cursor if tuples else DictCursor, **where)
 
 
-def connect_as_root(socket: str = SOCKET, **options: object) -> pymysql.Connection:
+def connect_as_root(socket: str = SOCKET, **options: object) -> Connection:
     return connect(unix_socket=socket, user="root", **options)
 
 
@@ -63,6 +67,10 @@ def query(cursor: Cursor, statement: str, *values: object) -> list:
     """The rows of a statement."""
     cursor.execute(statement, values or None)
     return list(cursor.fetchall())
+
+
+def quote(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
 
 
 # --- one program at a time --------------------------------------------------------------------------------------------

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mysql_replication import backup
 from mysql_replication.binlog import Moment
+from mysql_replication.programs import Program
 
 
 def test_the_kind_follows_the_size_unless_it_is_given():
@@ -34,3 +37,27 @@ def test_a_moment_is_a_time_or_a_position():
 def test_every_table_that_differs_is_named():
     assert backup.compare_tables({"a.t": [1, 2]}, {"a.t": [1, 2]}) == []
     assert "a.t: [1, 2] live, None restored" in backup.compare_tables({"a.t": [1, 2]}, {})[0]
+
+
+def test_a_dump_of_an_older_version_is_not_loaded():
+    old = {"name": "20260101T000000Z-logical", "kind": "logical"}
+    with pytest.raises(
+        backup.Failure, match=r"was made by an older version: .* zcat /b/dump.sql.gz . mysql --binary-mode"
+    ):
+        backup.programs_of(old, Path("/b/dump.sql.gz"))
+    assert (
+        backup.programs_of(old | {"kind": "physical"}, Path())
+        == backup.programs_of(old | {"programs": []}, Path())
+        == []
+    )
+
+
+def test_a_definer_that_is_another_one_is_named():
+    view = Program("VIEW", "shop", "v", "app@%", *6 * [""])
+    stolen = replace(view, definer="root@localhost")
+    assert backup.compare_programs([view], [view], []) == []
+    assert backup.compare_programs([view], [], [str(view)]) == []
+    assert backup.compare_programs([view], [stolen], []) == [
+        "view shop.v of app@% was not restored",
+        "view shop.v of root@localhost is not to be there",
+    ]

@@ -120,3 +120,32 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
     path.write_bytes(content)
     with pytest.raises(Failure, match=f"binlog.000001 {said}"):
         list(binlog.read_events(path))
+
+
+GTID = 33
+
+
+def test_a_statement_about_accounts_goes_with_the_number_of_its_transaction(log):
+    path, places = log(description(), event(GTID, b"1"), query("DROP USER x"), event(GTID, b"2"), query("DROP TABLE b"))
+    assert binlog.find_ranges([path], 4, Moment()) == [Range(path, 4, places[1]), Range(path, places[3], places[5])]
+
+
+def test_a_transaction_that_the_limit_cuts_is_left_out(log):
+    row = event(ROWS, b"row")
+    path, places = log(
+        description(), event(GTID, b"1"), query("BEGIN"), row, event(GTID, b"2"), query("BEGIN"), row, row
+    )
+    cut = [Range(path, 4, places[4])]
+    assert binlog.find_ranges([path], 4, Moment(path.name, places[7])) == cut
+    assert binlog.find_ranges([path], 4, Moment(path.name, places[4])) == cut
+
+
+def test_the_name_of_the_next_file_is_not_replayed(log):
+    path, places = log(description(), event(GTID, b"1"), query("DROP TABLE b"), event(4, b"binlog.000002"))
+    assert binlog.find_ranges([path], 4, Moment()) == [Range(path, 4, places[3])]
+
+
+def test_the_head_of_a_file_ends_where_its_transactions_begin(log):
+    path, places = log(description(), event(35, b"1-9"), event(GTID, b"1"), query("DROP TABLE b"))
+    assert binlog.end_of_head(path) == places[2]
+    assert binlog.end_of_head(log(description())[0]) == places[1]

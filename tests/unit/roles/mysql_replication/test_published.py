@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_role():
 
 def test_all_modules_are_installed():
     installed = {*OWN["__mysql_replication_check_modules"], *OWN["__mysql_replication_guard_modules"]}
-    installed |= {"accounts.py", "apply.py", "backup.py", "binlog.py"}
+    installed |= {*OWN["__mysql_replication_further_modules"]}
     assert installed == {path.name for path in (ROLE / "files/mysql_replication").glob("*.py")}
 
 
