@@ -49,6 +49,7 @@ def test_a_build_is_nobody_and_leaves_nothing_but_the_release(good, deploy, vers
     assert report == {
         "root": refused,
         "setuid": refused,
+        "swap": read_only,
         "shadow": denied,
         "environment": denied,
         "keys": denied,

@@ -218,15 +218,18 @@ class Store:
         if not list(made_there.glob("lib/python*/site-packages/gunicorn-*.dist-info")):
             _pip(workshop, python, app, [f"gunicorn=={gunicorn}"])
         workshop.run([python, *PIP, "check"], "the installed packages do not fit together")
-        workshop.collect(place)
+        workshop.collect(place, links_to_python=True)
         _mark(place, listing(place))
 
 
 def _mark(path: Path, content: Any) -> None:
     """After a power cut the mark must not be there without what it speaks of."""
     os.sync()
-    (path / f"{MARK}.new").write_text(json.dumps(content))
-    (path / f"{MARK}.new").rename(path / MARK)
+    new = path / f"{MARK}.new"
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
+        file.write(json.dumps(content))
+    new.rename(path / MARK)
 
 
 def _is_sound_venv(place: Path) -> bool:

@@ -36,6 +36,8 @@ MODE = re.compile(r"0?[0-7]{3}")
 HELPER_NAME = re.compile(r"[a-z][a-z0-9-]*")
 HEALTH_PATH = re.compile(r"/[!-~]*")
 
+# Builds have users and units of their own.
+OF_A_BUILD = "gunicorn_flask-build-"
 # Names of units and users of others, which must not be replaced.
 FOREIGN_NAMES = (
     "ansible",
@@ -107,6 +109,8 @@ def name_is_free_for_a_user_and_units(values: RoleValues) -> Iterator[Mistake]:
     elif name in FOREIGN_NAMES:
         wrong = f"'{name}' is the name of a user or a service of the system"
         yield Mistake("gunicorn_flask_name", wrong, "choose another one")
+    elif name.startswith(OF_A_BUILD):
+        yield Mistake("gunicorn_flask_name", f"'{name}' is what a build is called", "choose another one")
 
 
 def wsgi_names_a_callable(values: RoleValues) -> Iterator[Mistake]:

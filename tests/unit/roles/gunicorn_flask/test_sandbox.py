@@ -122,7 +122,7 @@ def test_a_command_of_the_release_runs_in_the_same_sandbox_and_within_its_time(a
     assert "TimeoutStartSec=9\n" in own and f"WorkingDirectory={app.release}/app\n" in own
     first, last = own.index("ExecStart=" + str(app.release)), own.index("ExecStart=\nExecStart=:")
     assert first < last
-    assert own[last:].splitlines()[1] == 'ExecStart=:"/bin/sh" "-c" "echo \\"$HOME\\" 50%% \\\\ \\n;"'
+    assert own[last:].splitlines()[1] == 'ExecStart=:"/bin/sh" "-c" "echo \\"$HOME\\" 50%% \\\\ \\x0a;"'
 
 
 def test_a_death_by_a_signal_is_named_with_what_to_loosen(app, written, monkeypatch):

@@ -402,7 +402,7 @@ def test_the_build_command_runs_in_the_code_before_the_release_is_complete(host,
 
     pip.build = run
     first = Path(host.ensure(source=DIRECTORY | {"build": ["python", "-m", "web.assets"]})["path"])
-    assert seen == [(["python", "-m", "web.assets"], f"{first.name}-app", f"{first}/venv/bin")]
+    assert seen == [(["python", "-m", "web.assets"], "0", f"{first}/venv/bin")]
     # What it has made is part of the release.
     assert not host.ensure(source=DIRECTORY | {"build": ["python"]})["built"]
     (first / "app/assets.css").write_text("changed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_what_is_left_is_taken_over_without_further_rights(shop, target):
     (copy / "a/link").symlink_to("b/program")
     (copy / "python").symlink_to(PYTHON)
     os.link(copy / "a/data", copy / "a/again")
-    shop.collect(target)
+    shop.collect(target, links_to_python=True)
     modes = {
         str(p.relative_to(target)): stat.S_IMODE(p.lstat().st_mode) for p in target.rglob("*") if not p.is_symlink()
     }
@@ -49,21 +50,72 @@ def test_what_is_left_is_taken_over_without_further_rights(shop, target):
     assert (target / "a/link").read_text() == "x" and str((target / "python").readlink()) == PYTHON
 
 
-@pytest.mark.parametrize("way", ["/etc/passwd", "../../secret", "a/../../../secret", "/", "chain/x"])
-def test_a_link_out_of_the_release_is_refused(shop, target, way):
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("/etc/passwd", "leads out of the release"),
+        ("../../secret", "leads out of the release"),
+        ("a/../../../secret", "leads out of the release"),
+        ("/", "leads out of the release"),
+        ("chain/x", "leads out of the release"),
+        (PYTHON, "leads out of the release"),
+        ("{copy}/a", "leads out of the release"),
+        ("{target}/a", "leads out of the release"),
+        ("a/missing", "leads nowhere"),
+        ("link", "leads nowhere"),
+    ],
+)
+def test_a_link_out_of_the_release_is_refused(shop, target, way, said):
     copy = shop.copy_of(target)
     (copy / "a").mkdir()
-    (copy / "chain").symlink_to("..")
-    (copy / "link").symlink_to(way)
-    (copy / "chain").unlink() if way != "chain/x" else None
-    with pytest.raises(ReleaseError, match="has made a link that leads out of the release"):
+    if way.startswith("chain"):
+        (copy / "chain").symlink_to("..")
+    (copy / "link").symlink_to(way.format(copy=copy, target=target))
+    with pytest.raises(ReleaseError, match=f"has made a link that {said}"):
+        shop.collect(target)
+
+
+def test_a_link_is_judged_where_it_comes_to_and_not_where_it_was_made(shop, tmp_path):
+    """The copy lies as deep as the target for nobody's sake: of the same words one leads out and one does not."""
+    target = tmp_path / "venvs/abc"
+    target.mkdir(parents=True)
+    copy = shop.copy_of(target)
+    (copy / "conf").symlink_to(f"../{copy.name}/../../conf")
+    (copy.parent / "conf").touch()
+    with pytest.raises(ReleaseError, match="leads out of the release"):
+        shop.collect(target)
+
+
+def test_a_copy_cannot_be_replaced_and_none_follows_what_is_in_its_place(shop, target):
+    copy = shop.copy_of(target)
+    assert f"--property=StateDirectory={shop.name}/{copy.name}" in shop._command(network=False)
+    copy.rmdir()
+    copy.symlink_to("/etc")
+    with pytest.raises(ReleaseError, match="has put something else in its place"):
+        shop.collect(target)
+    assert not any(target.iterdir())
+
+
+@pytest.mark.parametrize("name", [".complete", ".complete.new"])
+def test_no_build_says_itself_that_it_is_complete(shop, target, name):
+    (shop.copy_of(target) / name).symlink_to(PYTHON)
+    with pytest.raises(ReleaseError, match=f"has left '{name}'"):
+        shop.collect(target, links_to_python=True)
+
+
+def test_what_there_is_has_an_end(shop, target, monkeypatch):
+    monkeypatch.setattr(workshop, "MOST", 3)
+    copy = shop.copy_of(target)
+    for name in "abcd":
+        (copy / name).touch()
+    with pytest.raises(ReleaseError, match="has left more than 3 files"):
         shop.collect(target)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
 def test_what_is_no_file_is_refused(shop, target, kind):
     os.mknod(shop.copy_of(target) / "x", kind | 0o600)
-    with pytest.raises(ReleaseError, match=f"{target}/x: the build has made something that is neither file nor"):
+    with pytest.raises(ReleaseError, match=f"'{target}/x': the build has made something that is neither file nor"):
         shop.collect(target)
 
 
@@ -102,17 +154,30 @@ def test_a_command_has_the_operators_environment_and_nothing_personal(monkeypatc
 
 
 def test_a_failure_says_what_the_command_said_last_and_holds_no_more(shop, monkeypatch):
-    flood = ["sh", "-c", "cat > /dev/null; yes | head -c 5000000; echo; echo the end; exit 3"]
-    monkeypatch.setattr(shop, "_command", lambda network: flood)
+    flood = (
+        "cat > /dev/null; yes | head -c 5000000; echo; echo the end; echo Finished with result: exit-code >&2; exit 3"
+    )
+    monkeypatch.setattr(shop, "_command", lambda network: ["sh", "-c", flood])
     with pytest.raises(
         ReleaseError, match=r"^pip cannot; nothing that runs was touched\. It said: (y\n){13}\nthe end$"
     ):
         shop.run(["x"], "pip cannot", network=True)
-    code, said = shop._run(flood, "{}")
+    code, said = shop._run(["sh", "-c", flood], "{}")
     assert code == 3 and len(said) <= workshop.OUTPUT_LIMIT
-    monkeypatch.setattr(workshop, "LONGEST_S", 0)
-    with pytest.raises(ReleaseError, match=r"^a \(it has no network, .*\); .* It did not end within 0 s\. It said: "):
+    silent = ["sh", "-c", "echo Finished with result: timeout >&2; exit 1"]
+    monkeypatch.setattr(shop, "_command", lambda network: silent)
+    said = r"It did not end within 3600 s\.\nFinished with result: timeout$"
+    with pytest.raises(ReleaseError, match=rf"^a \(it has no network, .*\); nothing that .* It said: {said}"):
         shop.run(["x"], "a")
+
+
+def test_nobody_who_holds_the_output_or_never_ends_is_waited_for(shop, monkeypatch):
+    began = time.monotonic()
+    code, said = shop._run(["sh", "-c", "echo said; sleep 60 & exit 5"], "{}")
+    assert (code, said) == (5, "said\n") and time.monotonic() - began < 30
+    monkeypatch.setattr(workshop, "LONGEST_S", 0)
+    monkeypatch.setattr(workshop, "ENDING_S", 0.2)
+    assert shop._run(["sleep", "60"], "{}")[0] == -9 and time.monotonic() - began < 30
 
 
 def test_a_command_that_never_read_its_job_is_a_failure(shop):

@@ -118,6 +118,11 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
         for name in gunicorn_flask.FOREIGN_NAMES
     ),
     (
+        "name_is_free_for_a_user_and_units",
+        {"gunicorn_flask_name": "gunicorn_flask-build-x"},
+        "gunicorn_flask_name: 'gunicorn_flask-build-x' is what a build is called; choose another one",
+    ),
+    (
         "wsgi_names_a_callable",
         {"gunicorn_flask_wsgi": "guestbook/wsgi.py"},
         "gunicorn_flask_wsgi: 'guestbook/wsgi.py' is not module:callable; write it as in guestbook.wsgi:app",
