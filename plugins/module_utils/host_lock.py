@@ -16,6 +16,16 @@ class HostLockError(Exception):
     """One sentence: which directory another run is working on."""
 
 
+def path_of(root: Path) -> Path:
+    """Return the file that a run for a directory locks.
+
+    Args:
+        root: the directory.
+    """
+    name = str(root).strip("/").replace("/", "-")
+    return LOCKS / f"{name}.lock"
+
+
 @contextmanager
 def exclusive(root: Path, wait: float = 60.0) -> Iterator[None]:
     """Hold the lock of a directory. It dies with its process; a leftover file means nothing.
@@ -28,8 +38,7 @@ def exclusive(root: Path, wait: float = 60.0) -> Iterator[None]:
         HostLockError: another run has held it for all that time.
     """
     LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = str(root).strip("/").replace("/", "-")
-    with (LOCKS / f"{name}.lock").open("a") as lock:
+    with path_of(root).open("a") as lock:
         deadline = time.monotonic() + wait
         while True:
             try:

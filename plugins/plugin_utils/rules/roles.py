@@ -10,6 +10,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules im
     haproxy_keepalived,
     mysql_replication,
     nginx,
+    ufw_firewall,
 )
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import Mistake, RoleValues, Rule
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.specs import DIRECTORY, all_options, options
@@ -21,6 +22,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "haproxy_keepalived": haproxy_keepalived.RULES,
     "mysql_replication": mysql_replication.RULES,
     "nginx": nginx.RULES,
+    "ufw_firewall": ufw_firewall.RULES,
 }
 
 

@@ -77,6 +77,7 @@ BACKEND = {
     "extra": ["timeout server 5m"],
 }
 USER = {"name": "shop", "host": "192.0.2.0/24", "password": "p", "require_tls": True, "privileges": {"shop.*": ["ALL"]}}
+RULE = {"name": "www", "ports": ["80"], "protocol": "udp", "interface": "eth1"}
 GIVEN: dict[str, dict[str, Any]] = {
     "nginx": {
         "nginx_sites": [SITE],
@@ -117,6 +118,15 @@ GIVEN: dict[str, dict[str, Any]] = {
             **{"components": ["main"], "signed_by": "/etc/key.asc", "fingerprints": ["A8"], "check_valid_until": False},
             "pins": [{"packages": ["mysql-*"], "pin": "release n=sid", "priority": 600}],
         },
+    },
+    "ufw_firewall": {
+        "ufw_firewall_admin_networks": ["198.18.0.1"],
+        "ufw_firewall_rules": [RULE | {"sources": ["any"], "action": "limit"}],
+        "ufw_firewall_service_rules": [RULE | {"name": "wired", "sources": ["any"], "action": "limit"}],
+        "ufw_firewall_ssh_ports": ["2222"],
+        "ufw_firewall_outgoing": "deny",
+        "ufw_firewall_egress": [RULE | {"destinations": ["any"], "action": "deny"}],
+        "ufw_firewall_service_egress": [RULE | {"name": "wired", "destinations": ["any"], "action": "deny"}],
     },
     "gunicorn_flask": {
         "gunicorn_flask_name": "shop",
