@@ -35,8 +35,8 @@ class ActionModule(ActionBase):
                 result["failed"] = True
                 result["msg"] = (
                     "firewall: no fresh connection reaches the host through the new rules, so the host takes them back "
-                    f"within {seconds} s, and SSH is as before: {problem}. Look for what refuses it: the rules, those of "
-                    "others (foreign), /etc/ufw/before.rules, or a firewall on the way"
+                    f"within {seconds} s, and SSH is as before: {problem}. Look for what refuses it: the rules, those "
+                    "of others (foreign), /etc/ufw/before.rules, or a firewall on the way"
                 )
         return result
 

@@ -15,15 +15,15 @@ WALL, PEER, STRANGER = "foobar-wall1", "foobar-wall2", "foobar-stranger"
 WALLS = (WALL, PEER)
 OPEN = {80, 443}
 PREFIX = "fd5a:f00b:a5::"
-ADDRESSES = {WALL: "198.18.0.151", PEER: "198.18.0.152", STRANGER: "198.18.0.153"}
+ADDRESSES = {WALL: "198.18.0.181", PEER: "198.18.0.182", STRANGER: "198.18.0.183"}
 WWW = {"name": "www", "ports": [80, 443], "sources": ["any"]}
-ELECTION = {"name": "election", "protocol": "vrrp", "sources": ["198.18.0.151", "198.18.0.152"]}
+ELECTION = {"name": "election", "protocol": "vrrp", "sources": ["198.18.0.181", "198.18.0.182"]}
 RULES = [
     WWW,
     {
         "name": "metrics",
         "ports": [9100],
-        "sources": ["198.18.0.151", "198.18.0.152", f"{PREFIX}151", f"{PREFIX}152"],
+        "sources": ["198.18.0.181", "198.18.0.182", f"{PREFIX}181", f"{PREFIX}182"],
     },
     ELECTION,
 ]
@@ -55,7 +55,7 @@ def scan(inside):
 
     def both() -> list[set[int]]:
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(ports, (ADDRESSES[WALL], f"-6 {PREFIX}151")))
+            return list(pool.map(ports, (ADDRESSES[WALL], f"-6 {PREFIX}181")))
 
     return both
 
@@ -108,7 +108,7 @@ def test_a_boot_changes_nothing(docker, scan, inside, eventually):
 
 
 def test_hosts_that_are_named_get_in_over_both_versions_of_ip(reaches):
-    for address in (ADDRESSES[WALL], f"{PREFIX}151"):
+    for address in (ADDRESSES[WALL], f"{PREFIX}181"):
         assert reaches(PEER, address, 9100)
         assert not reaches(STRANGER, address, 9100)
         assert reaches(STRANGER, address, 80)
@@ -124,7 +124,7 @@ def test_signs_of_the_election_pass_between_peers_alone(docker, inside):
         "    while True: print(s.recvfrom(99)[1][0], flush=True)\n"
         "except TimeoutError: pass\n"
     )
-    send = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 112).sendto(b'sign', ('198.18.0.151', 0))"
+    send = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 112).sendto(b'sign', ('198.18.0.181', 0))"
     with subprocess.Popen(
         ["docker", "exec", WALL, "python3", "-c", program], stdout=subprocess.PIPE, text=True
     ) as receiver:
@@ -143,7 +143,7 @@ def test_what_is_ours_and_no_longer_listed_goes_and_what_is_not_ours_stays(wall,
     theirs = {"ufw allow 8080/tcp comment 'of the operator'", "ufw deny from 198.18.0.77"}
     run = wall("--check", "--diff", rules=[WWW])
     assert run.recap("changed") == {WALL: 1}, run.output
-    assert "-ufw allow from 198.18.0.151 to any port 9100 proto tcp comment 'foobar: metrics'" in run.output
+    assert "-ufw allow from 198.18.0.181 to any port 9100 proto tcp comment 'foobar: metrics'" in run.output
     assert any("9100" in line for line in rules_of(inside))
     run = wall(rules=[WWW])
     assert run.code == 0 and run.recap("changed") == {WALL: 1}, run.output
@@ -210,10 +210,10 @@ def test_what_others_filter_with_is_said_and_stays(wall, inside):
 
 
 def test_where_outgoing_traffic_is_refused_what_is_listed_goes_out(wall, reaches):
-    egress = [{"name": "the wall", "ports": [80], "destinations": [ADDRESSES[WALL], f"{PREFIX}151"]}]
+    egress = [{"name": "the wall", "ports": [80], "destinations": [ADDRESSES[WALL], f"{PREFIX}181"]}]
     run = wall(limit=PEER, outgoing="deny", egress=egress)
     assert run.code == 0, run.output
-    for address in (ADDRESSES[WALL], f"{PREFIX}151"):
+    for address in (ADDRESSES[WALL], f"{PREFIX}181"):
         assert reaches(PEER, address, 80)
         assert not reaches(PEER, address, 443)
     assert wall(limit=PEER).code == 0

@@ -112,8 +112,8 @@ MISTAKES = [
     (
         ufw_firewall.rescue_has_its_time,
         {"rescue_seconds": 5},
-        "rescue_seconds: 5 seconds are no time for a rescue; choose 20 to 3600: a fresh connection has to succeed in half"
-        " of it",
+        "rescue_seconds: 5 seconds are no time for a rescue; choose 20 to 3600: a fresh connection has to succeed in "
+        "half of it",
     ),
 ]
 
