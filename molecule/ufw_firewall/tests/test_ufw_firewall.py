@@ -196,7 +196,7 @@ def test_a_session_that_is_open_outlives_the_switch_and_what_was_done_by_hand_is
 
 
 def test_what_others_filter_with_is_said_and_stays(wall, inside):
-    inside(PEER, "nft add table inet theirs && nft add chain inet theirs in && ip link add docker0 type dummy")
+    inside(PEER, "nft add table inet theirs && nft add chain inet theirs in && ip link add docker0 type bridge")
     run = wall("--check", limit=PEER)
     assert "nftables has rules of somebody else" in run.said and "inet theirs" in run.said
     assert "Docker runs on this host" in run.said and "DOCKER-USER" in run.said

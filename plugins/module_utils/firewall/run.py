@@ -52,7 +52,7 @@ class Run:
                 "unconfirmed": "",
             }
             if result["changed"] and not self.check_mode:
-                result["unconfirmed"] = self._change(plan, lost)
+                result["unconfirmed"] = self._change(plan)
             return result
 
     # --- before anything changes
@@ -123,19 +123,19 @@ class Run:
 
     # --- changing
 
-    def _change(self, plan: Plan, lost: Sequence[Rule]) -> str:
+    def _change(self, plan: Plan) -> str:
         """Rules, then policies, then the switch; returns the token that a fresh connection has to confirm."""
         token = uuid.uuid4().hex
         rescue.arm(token, self.params["rescue_seconds"])
         try:
-            self._apply(plan, lost)
+            self._apply(plan)
             self._prove()
             rescue.rearm(token, self.params["rescue_seconds"])
         except (FirewallError, ConfigTreeError, OSError) as error:
             raise FirewallError(f"the firewall could not be changed, {rescue.restore()}: {error}") from error
         return token
 
-    def _apply(self, plan: Plan, lost: Sequence[Rule]) -> None:
+    def _apply(self, plan: Plan) -> None:
         there = self.state.settings
         if there["ipv6"] != "yes":
             _set_ipv6()
@@ -145,10 +145,14 @@ class Run:
             host.said("ufw", "delete", *one.words)
         for rule in plan.first:
             host.said("ufw", "prepend", *rule.words)
-        for rule in [*plan.added, *lost]:
+        for rule in plan.added:
             host.said("ufw", *rule.words)
         for one in plan.deleted:
             host.said("ufw", "delete", *one.words)
+        # ufw adds the half that there is not.
+        now = host.read()
+        for rule in model.missing_versions(self.rules, now.rules, now.counted):
+            host.said("ufw", *rule.words)
         for name in POLICIES:
             if there[name] != self.settings[name]:
                 host.said("ufw", "default", self.settings[name], name)
