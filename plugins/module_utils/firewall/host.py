@@ -30,6 +30,7 @@ SECONDS = 60
 OF_IPTABLES = re.compile(r"table (ip|ip6) (filter|nat|mangle|raw|security)")
 POLICY_WORDS = {"ACCEPT": "allow", "DROP": "deny", "REJECT": "reject"}
 CHAINS = ("input", "output", "forward")
+DOCKER_BRIDGE = Path("/sys/class/net/docker0")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _is_live(version: int, text: str) -> bool:
 
 def warnings() -> Iterator[str]:
     """Sentences about what the rules do not decide alone."""
-    if Path("/sys/class/net/docker0").exists():
+    if has_docker():
         yield (
             "Docker runs on this host, and ports that it publishes are reached past the firewall: publish them on "
             "127.0.0.1, or refuse who may not come in Docker's own chain DOCKER-USER"
@@ -161,7 +162,13 @@ def warnings() -> Iterator[str]:
         )
 
 
+def has_docker() -> bool:
+    """Whether Docker has a network here: its usual bridge, or its chains where that has another name."""
+    return DOCKER_BRIDGE.exists() or "-N DOCKER-USER" in said(LISTS[4], "-S").splitlines()
+
+
 def foreign_tables() -> list[str]:
+    """Tables of nftables that iptables has not made; none where no command shows them."""
     if shutil.which("nft", path=PATH) is None:
         return []
     tables = [line.strip() for line in said("nft", "list", "tables").splitlines()]
@@ -201,12 +208,22 @@ def connection() -> Connection | None:
 
 
 def ssh_ports() -> set[int]:
-    """Ports on which an SSH server listens, but for the loopback interface."""
+    """Ports on which an SSH server of root's listens, but for the loopback interface.
+
+    Anybody may call a program sshd, and would have its port opened.
+    """
     if shutil.which("ss", path=PATH) is None:
         return set()
     found = set()
     for line in said("ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes").splitlines():
-        match = re.match(r"LISTEN\s+\d+\s+\d+\s+(\S+):(\d+)\s.*\(\"sshd\"", line)
-        if match and not match[1].strip("[]").startswith(("127.", "::1")):
+        match = re.match(r"LISTEN\s+\d+\s+\d+\s+(\S+):(\d+)\s.*\(\"sshd\",pid=(\d+),", line)
+        if match and not match[1].strip("[]").startswith(("127.", "::1")) and _is_of_root(int(match[3])):
             found.add(int(match[2]))
     return found
+
+
+def _is_of_root(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}").stat().st_uid == 0
+    except FileNotFoundError:
+        return False

@@ -74,6 +74,16 @@ def test_tables_of_others_are_told_from_those_of_iptables(monkeypatch):
     assert host.foreign_tables() == ["inet theirs", "ip mine"]
 
 
+@pytest.mark.parametrize(
+    ("bridge", "chains", "found"), [(True, "", True), (False, "-N DOCKER-USER", True), (False, "", False)]
+)
+def test_docker_is_seen_by_its_bridge_or_its_chains(tmp_path, monkeypatch, bridge, chains, found):
+    monkeypatch.setattr(host, "DOCKER_BRIDGE", tmp_path if bridge else tmp_path / "nowhere")
+    monkeypatch.setattr(host, "said", lambda *argv: f"-P INPUT ACCEPT\n{chains}\n")
+    monkeypatch.setattr(host, "foreign_tables", lambda: [])
+    assert any("DOCKER-USER" in sentence for sentence in host.warnings()) is found
+
+
 def test_where_an_ssh_server_listens(monkeypatch):
     listed = (
         'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
@@ -81,9 +91,12 @@ def test_where_an_ssh_server_listens(monkeypatch):
         'LISTEN 0 128 127.0.0.1:6010 0.0.0.0:* users:(("sshd",pid=9,fd=3))\n'
         'LISTEN 0 128 [::1]:6010 [::]:* users:(("sshd",pid=9,fd=4))\n'
         'LISTEN 0 128 *:80 *:* users:(("nginx",pid=2,fd=4))\n'
+        # A user has called his program so.
+        'LISTEN 0 128 *:4444 *:* users:(("sshd",pid=7,fd=4))\n'
     )
     monkeypatch.setattr(host.shutil, "which", lambda name, path: name)
     monkeypatch.setattr(host, "said", lambda *argv: listed)
+    monkeypatch.setattr(host, "_is_of_root", lambda process: process != 7)
     assert host.ssh_ports() == {22, 2222}
 
 
