@@ -150,6 +150,12 @@ options:
       - Seconds after which an unconfirmed change is taken back.
     type: int
     default: 60
+  variables:
+    description:
+      - What the names of the variables begin with that messages name instead of these options.
+        Example V(ufw_firewall_).
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Predicts the change and its diff without changing anything.

@@ -221,7 +221,7 @@ def test_where_outgoing_traffic_is_refused_what_is_listed_goes_out_and_what_othe
     [
         (
             {"admin_networks": ["10.0.0.0/8"]},
-            ["admin_networks: this connection comes from 198.18.0.1, which is in none of 10.0.0.0/8"],
+            ["ufw_firewall_admin_networks: this connection comes from 198.18.0.1, which is in none of 10.0.0.0/8"],
         ),
         (
             {"rules": [WWW | {"ports": [80808], "sources": ["www.foobar.com"]}]},

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "routed": {"type": "str", "choices": list(POLICIES), "default": "deny"},
     "logging": {"type": "str", "choices": list(LEVELS), "default": "low"},
     "rescue_seconds": {"type": "int", "default": 60},
+    "variables": {"type": "str", "default": ""},
 }
 
 
@@ -232,12 +234,20 @@ def ssh_rules(params: Mapping[str, Any], ports: Iterable[int]) -> list[Rule]:
         ports: where the SSH server is asked on this host.
     """
     action = "limit" if params["ssh_rate_limit"] else "allow"
-    every = dict.fromkeys([*map(str, sorted(ports)), *(port(value) for value in params["ssh_ports"])])
-    return [
-        Rule(SSH_NAME, action, "in", "tcp", number, network)
-        for number in every
-        for network in networks(params["admin_networks"])
-    ]
+    with _named("admin_networks"):
+        allowed = networks(params["admin_networks"])
+    with _named("ssh_ports"):
+        every = dict.fromkeys([*map(str, sorted(ports)), *map(port, params["ssh_ports"])])
+    return [Rule(SSH_NAME, action, "in", "tcp", number, network) for number in every for network in allowed]
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """What is wrong in it begins with the option."""
+    try:
+        yield
+    except FirewallError as error:
+        raise FirewallError(f"{option}: {error}") from None
 
 
 def wanted(params: Mapping[str, Any], ssh: Sequence[Rule]) -> list[Rule]:
@@ -256,13 +266,12 @@ def _listed(params: Mapping[str, Any]) -> Iterator[Rule]:
     for variable, direction, ends in kinds:
         for entry in params[variable]:
             name, action, interface = entry["name"], entry["action"], entry["interface"]
-            try:
-                for number in [port(value) for value in entry["ports"]] or [""]:
-                    for end in map(address, entry[ends]):
-                        for protocol in _protocols(entry["protocol"], number):
-                            yield Rule(name, action, direction, protocol, number, end, interface)
-            except FirewallError as error:
-                raise FirewallError(f"{variable}, '{name}': {error}") from None
+            with _named(f"{variable}, '{name}'"):
+                numbers, addresses = [*map(port, entry["ports"])] or [""], [*map(address, entry[ends])]
+            for number in numbers:
+                for end in addresses:
+                    for protocol in _protocols(entry["protocol"], number):
+                        yield Rule(name, action, direction, protocol, number, end, interface)
 
 
 def _protocols(protocol: str, number: str) -> tuple[str, ...]:

@@ -34,8 +34,7 @@ class Run:
 
     def execute(self) -> dict[str, Any]:
         with nullcontext() if self.check_mode else host_lock.exclusive(rescue.LOCKED):
-            self.ssh = self._ssh_rules()
-            self.rules = model.wanted(self.params, self.ssh)
+            self._want()
             if not host.is_installed():
                 return self._without_ufw()
             self.state = host.read()
@@ -57,23 +56,22 @@ class Run:
 
     # --- before anything changes
 
-    def _ssh_rules(self) -> list[Rule]:
-        """Keeps the port that this run has come by; refuses networks in which its address is not."""
-        connection = host.connection()
+    def _want(self) -> None:
+        """Keep the ports that SSH has here, and refuse networks in which the address of this run is not."""
+        connection, ports = host.connection(), host.ssh_ports()
         allowed = self.params["admin_networks"]
         try:
+            self.ssh = model.ssh_rules(self.params, ports | ({connection.port} if connection else set()))
+            self.rules = model.wanted(self.params, self.ssh)
+            if not self.ssh:
+                raise FirewallError("ssh_ports: no SSH server listens on this host; say on which port one will")
             if connection and self.enabled and not model.is_within(connection.source, allowed):
                 raise FirewallError(
-                    f"this connection comes from {connection.source}, which is in none of {', '.join(allowed)}, and "
-                    f"the firewall would end it; nothing has changed: add {connection.source} or its network"
+                    f"admin_networks: this connection comes from {connection.source}, which is in none of "
+                    f"{', '.join(allowed)}, so no other one could; nothing has changed: add it or its network"
                 )
-            ports = host.ssh_ports() | ({connection.port} if connection else set())
-            rules = model.ssh_rules(self.params, ports)
         except FirewallError as error:
-            raise FirewallError(f"admin_networks: {error}") from None
-        if not rules:
-            raise FirewallError("ssh_ports: no SSH server listens on this host; say on which port one will")
-        return rules
+            raise FirewallError(f"{self.params['variables']}{error}") from None
 
     def _without_ufw(self) -> dict[str, Any]:
         if not self.check_mode:

@@ -13,6 +13,7 @@ from ansible_collections.foobar.web_infrastructure.plugins.module_utils.firewall
 
 PARAMS = {name: option.get("default") for name, option in model.ARGUMENT_SPEC.items()} | {
     "admin_networks": ["198.18.0.0/24"],
+    "variables": "ufw_firewall_",
     "rules": [
         {
             **{"name": "www", "ports": ["80"], "protocol": "tcp", "interface": ""},
@@ -185,9 +186,12 @@ def test_a_firewall_that_is_not_wanted_is_switched_off_with_its_rules_ready(targ
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"admin_networks": ["10.0.0.0/8"]}, "comes from 198.18.0.1, which is in none of 10.0.0.0/8"),
-        ({"admin_networks": ["a.example"]}, "admin_networks: 'a.example' is no address"),
-        ({"ssh_ports": ["0"]}, "'0' is no port"),
+        (
+            {"admin_networks": ["10.0.0.0/8"]},
+            "^ufw_firewall_admin_networks: this connection comes from 198.18.0.1, which is in none of 10.0.0.0/8",
+        ),
+        ({"admin_networks": ["a.example"]}, "^ufw_firewall_admin_networks: 'a.example' is no address"),
+        ({"ssh_ports": ["0"]}, "^ufw_firewall_ssh_ports: '0' is no port"),
     ],
 )
 def test_what_would_shut_the_administrator_out_is_refused_before_anything_changes(target, params, sentence):
