@@ -257,8 +257,10 @@ def wanted(params: Mapping[str, Any], ssh: Sequence[Rule]) -> list[Rule]:
         params: arguments of the module.
         ssh: what ssh_rules has returned.
     """
-    found = {rule.content: rule for rule in reversed([*ssh, *_listed(params)])}
-    return list(reversed(found.values()))
+    found: dict[tuple[str, ...], Rule] = {}
+    for rule in [*ssh, *_listed(params)]:
+        found.setdefault(rule.content, rule)
+    return list(found.values())
 
 
 def _listed(params: Mapping[str, Any]) -> Iterator[Rule]:

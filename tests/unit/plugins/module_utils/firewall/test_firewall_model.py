@@ -112,8 +112,11 @@ def test_ssh_comes_first_and_is_limited():
 
 
 def test_of_two_rules_for_the_same_packets_the_first_counts():
-    rules, ssh = wish(rules=[entry("no", action="deny"), entry("yes")])
-    assert [one.name for one in rules[len(ssh) :]] == ["no"]
+    again = entry("office", "198.18.0.1", ports=["22"], action="deny")
+    rules, ssh = wish(rules=[entry("no", action="deny"), entry("mail", ports=["25"]), entry("yes"), again])
+    # In its own place.
+    assert [one.name for one in rules] == ["ssh", "ssh", "no", "mail"]
+    assert rules[:2] == ssh
 
 
 def test_a_range_of_both_protocols_is_two_rules():
