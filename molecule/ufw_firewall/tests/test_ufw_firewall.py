@@ -290,7 +290,7 @@ def test_a_run_that_died_is_taken_back_by_the_host_even_at_a_boot(docker, inside
     docker("restart", "--time", "5", WALL)
     eventually(lambda: fresh_ssh().returncode == 0, seconds=60)
     assert rules_of(inside) == before
-    assert inside(WALL, "ls -A /var/lib/ufw_firewall").split() == ["rescue"]
+    assert inside(WALL, "ls -A /var/lib/ufw_firewall").split() == ["lock", "rescue"]
     # One that is repeated before the host has taken it back is confirmed by the next run.
     inside(WALL, "/var/lib/ufw_firewall/rescue arm dead 3600")
     run = wall()

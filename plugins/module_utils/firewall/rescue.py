@@ -33,6 +33,9 @@ set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
 cd {HOME}
+# A confirmation and a rescue at the same moment: one of them comes first.
+exec 9> lock
+flock 9
 files="default/ufw ufw/ufw.conf ufw/user.rules ufw/user6.rules"
 count() {{ systemd-run --quiet --unit={UNIT} --on-active="$1" --timer-property=AccuracySec=100ms; }}
 # And the rescue too, if it waits for a run that takes longer.
@@ -64,20 +67,21 @@ case "${{1:-}}" in
     ;;
   confirm)
     refuse_other "$2"
-    # In one step: what begins to restore now finds nothing.
     mv before confirmed
     stop
     rm -r confirmed
     ;;
   restore)
     [ -d before ] || exit 0
-    mv before restoring
+    # Too late for a confirmation from here on. If this is killed, the next boot or run begins it anew.
+    rm -f before/token
     for file in $files; do
-      cp --archive "restoring/$file" "/etc/$file.rescued"
+      cp --archive "before/$file" "/etc/$file.rescued"
       mv "/etc/$file.rescued" "/etc/$file"
     done
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf; then ufw reload; else ufw disable; fi
-    rm -r restoring
+    mv before restored
+    rm -r restored
     echo "The firewall is as it was before the last change, which no fresh connection has confirmed."
     ;;
   *)
@@ -144,8 +148,7 @@ def rearm(token: str, seconds: int) -> None:
 
 
 def restore() -> str:
-    """Take the change back now; returns how that went, as the end of a sentence."""
-    run_command(["systemctl", "stop", TIMER], SECONDS)
+    """Take the change back now; returns how that went, as the end of a sentence. If it fails, the timer tries again."""
     outcome = run_command([str(PROGRAM), "restore"], SECONDS)
     return "it is as it was before" if outcome.ok else f"and taking it back failed: {outcome.said}"
 

@@ -58,7 +58,7 @@ def test_what_nobody_confirms_comes_back_and_is_applied(host):
     assert (host.etc / "ufw/user.rules").stat().st_mode & 0o777 == 0o640
     assert host.asked.read_text().splitlines()[-1] == "ufw reload"
     # Nothing is left, and a second time does nothing.
-    assert list(host.home.iterdir()) == []
+    assert [path.name for path in host.home.iterdir()] == ["lock"]
     host.write("new", enabled=False)
     assert host.run("restore").returncode == 0
     assert host.files() == {"new"}
@@ -91,6 +91,19 @@ def test_a_change_that_took_long_is_counted_anew(host):
     host.run("restore")
     assert host.run("rearm", "token", "20").returncode == 1
     assert not (host.home / "before").exists()
+
+
+def test_a_rescue_that_is_killed_begins_anew(host):
+    host.run("arm", "token", "60")
+    host.write("new", enabled=True)
+    (host.bin / "ufw").write_text("#!/bin/sh\nkill -9 $PPID\n")
+    assert host.run("restore").returncode == -9
+    assert host.run("confirm", "token").returncode == 1
+    (host.bin / "ufw").write_text(f'#!/bin/sh\necho ufw "$@" >> {host.asked}\n')
+    host.write("half", enabled=False)
+    assert host.run("restore").returncode == 0
+    assert host.files() == {"old"}
+    assert host.asked.read_text().splitlines()[-1] == "ufw reload"
 
 
 def test_a_confirmation_of_another_run_or_too_late_fails(host):
