@@ -19,6 +19,7 @@ UNITS = Path("/etc/systemd/system")
 #: What a run holds while it changes the firewall.
 LOCKED = Path("/etc/ufw")
 LOCK = host_lock.path_of(LOCKED)
+#: How long a command may take, and a whole change.
 SECONDS, WAIT = 60, 120
 
 # A shell is there whatever becomes of Python, and needs nothing else of this collection.

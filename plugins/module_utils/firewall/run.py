@@ -124,11 +124,13 @@ class Run:
     def _change(self, plan: Plan) -> str:
         """Rules, then policies, then the switch; returns the token that a fresh connection has to confirm."""
         token = uuid.uuid4().hex
-        rescue.arm(token, self.params["rescue_seconds"])
+        seconds = self.params["rescue_seconds"]
+        # With time for the change itself: a rescue that has begun to wait would keep ufw.service from starting.
+        rescue.arm(token, seconds + rescue.WAIT)
         try:
             self._apply(plan)
             self._prove()
-            rescue.rearm(token, self.params["rescue_seconds"])
+            rescue.rearm(token, seconds)
         except (FirewallError, ConfigTreeError, OSError) as error:
             raise FirewallError(f"the firewall could not be changed, {rescue.restore()}: {error}") from error
         return token

@@ -94,7 +94,7 @@ def test_rules_come_before_policy_and_policy_before_the_switch(target):
     result = execute(outgoing="reject", logging="off")
     assert result["changed"] is True and result["unconfirmed"]
     assert target.asked == [
-        "arm 60",
+        "arm 180",
         "prepend limit from 198.18.0.0/24 to any port 22 proto tcp comment foobar: ssh",
         "allow 80/tcp comment foobar: www",
         "default reject outgoing",
@@ -141,7 +141,7 @@ def test_a_kernel_without_the_rules_is_loaded_again(target):
     target.state = replace(target.state, is_live=False)
     target.asked.clear()
     assert execute()["changed"] is True
-    assert target.asked == ["arm 60", "reload", "up ufw.service", "rearm 60"]
+    assert target.asked == ["arm 180", "reload", "up ufw.service", "rearm 60"]
 
 
 def test_a_unit_that_would_not_load_them_at_boot_is_healed(target):
@@ -179,7 +179,7 @@ def test_a_firewall_that_is_not_wanted_is_switched_off_with_its_rules_ready(targ
     execute()
     target.asked.clear()
     assert execute(enabled=False)["changed"] is True
-    assert target.asked == ["arm 60", "disable", "rearm 60"]
+    assert target.asked == ["arm 180", "disable", "rearm 60"]
     assert execute(enabled=False)["changed"] is False
 
 
