@@ -36,7 +36,7 @@ options:
     default: []
   ssh_rate_limit:
     description:
-      - Whether an address that begins six connections of SSH in thirty seconds has to wait.
+      - Whether an address that begins a sixth connection of SSH in thirty seconds has to wait.
     type: bool
     default: true
   rules:
