@@ -80,7 +80,10 @@ class Store:
         if path is None or path.parent != self.releases or not (path / MARK).is_file():
             here = ", ".join(self.finished()) or "none"
             wrong = "no release before the live one" if name == "previous" else f"no release '{name}'"
-            raise ReleaseError(f"gunicorn_flask_release: there is {wrong} in {self.releases}; there are: {here}")
+            raise ReleaseError(
+                f"gunicorn_flask_release: there is {wrong} in {self.releases}; there are: {here}. What is not there comes "
+                "back by a deployment of its source"
+            )
         if not self._is_sound(path):
             raise ReleaseError(
                 f"gunicorn_flask_release: {path} or its Python was changed after it was built; deploy its source again"

@@ -498,11 +498,14 @@ def put_in_place(
         load(lines, SOCKET)
     left_out = make_programs(report, SOCKET, wanted_programs)
     with connect(SOCKET) as connection, connection.cursor() as cursor:
-        differing = compare_tables(wanted, table_sums(cursor, [name]))
+        differing = compare_tables(table_sums(cursor, [name]), wanted)
         marked = "SELECT event_name FROM information_schema.events WHERE event_schema = %s"
         idle = query(cursor, f"{marked} AND status NOT IN ('ENABLED', 'DISABLED')", name)  # noqa: S608 - fixed texts
     if differing:
-        raise Failure("somebody has written during the restore: " + "; ".join(differing))
+        raise Failure(
+            f"{name} is restored, and somebody has written to it since, which stays: {'; '.join(differing)}. To have it "
+            "without that, stop the writers and restore again"
+        )
     if differing := compare_programs(wanted_programs, programs.read(SOCKET, [name]), left_out):
         raise Failure("not all of it is there: " + "; ".join(differing))
     if idle:
