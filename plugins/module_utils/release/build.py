@@ -81,8 +81,8 @@ class Store:
             here = ", ".join(self.finished()) or "none"
             wrong = "no release before the live one" if name == "previous" else f"no release '{name}'"
             raise ReleaseError(
-                f"gunicorn_flask_release: there is {wrong} in {self.releases}; there are: {here}. What is not there comes "
-                "back by a deployment of its source"
+                f"gunicorn_flask_release: there is {wrong} in {self.releases}; there are: {here}. What is not there "
+                "comes back by a deployment of its source"
             )
         if not self._is_sound(path):
             raise ReleaseError(

@@ -503,8 +503,8 @@ def put_in_place(
         idle = query(cursor, f"{marked} AND status NOT IN ('ENABLED', 'DISABLED')", name)  # noqa: S608 - fixed texts
     if differing:
         raise Failure(
-            f"{name} is restored, and somebody has written to it since, which stays: {'; '.join(differing)}. To have it "
-            "without that, stop the writers and restore again"
+            f"{name} is restored, and somebody has written to it since, which stays: {'; '.join(differing)}. To have "
+            "it without that, stop the writers and restore again"
         )
     if differing := compare_programs(wanted_programs, programs.read(SOCKET, [name]), left_out):
         raise Failure("not all of it is there: " + "; ".join(differing))
