@@ -40,11 +40,13 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def stranger(docker):
+def stranger(docker, addresses):
     """The address of a neighbour who is nobody's client, on the host of a member."""
-    docker("exec", TWO, "ip", "address", "add", f"{STRANGER}/32", "dev", "eth0")
+    # A network that was cut off and joined again is another card.
+    card = docker("exec", TWO, "ip", "-oneline", "address", "show", "to", addresses[TWO]).split()[1]
+    docker("exec", TWO, "ip", "address", "add", f"{STRANGER}/32", "dev", card)
     yield STRANGER
-    docker("exec", TWO, "ip", "address", "delete", f"{STRANGER}/32", "dev", "eth0")
+    docker("exec", TWO, "ip", "address", "delete", f"{STRANGER}/32", "dev", card)
 
 
 @pytest.fixture
