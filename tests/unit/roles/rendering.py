@@ -47,7 +47,7 @@ KNOWN = {
     "__mysql_replication_converged": {"stdout": json.dumps(CONVERGED)},
     "__mysql_replication_planned": {"stdout": json.dumps(CONVERGED)},
     "gunicorn_flask_look": {
-        **{"path": "/srv/shop/releases/1", "name": "1", "id": "1", "changes": False, "undone": False},
+        **{"path": "/srv/shop/releases/1", "name": "1", "id": "1", "changes": False, "undone": False, "first": False},
         **{"user_is_sound": False, "group_exists": False},
     },
 }

@@ -155,7 +155,6 @@ FORMS = {"haproxy_keepalived_vip"}
 #: Numbers that are rendered as what follows from them.
 DERIVED = {
     "haproxy_keepalived": ["haproxy_keepalived_header_kb"],
-    "gunicorn_flask": ["gunicorn_flask_migrate_timeout"],
     "mysql_replication": ["mysql_replication_binlog_expire_days", "mysql_replication_memory_percent"],
 }
 
