@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 LOCKS = Path("/run/config_tree")  # in /run, not in /run/lock, where any user could create the file first
 
@@ -39,15 +40,27 @@ def exclusive(root: Path, wait: float = 60.0) -> Iterator[None]:
     """
     LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path_of(root).open("a") as lock:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise HostLockError(
-                        f"{root}: another run has been working on it for {wait:.0f} s; wait for it and run again"
-                    ) from None
-                time.sleep(0.1)
+        if not is_taken(lock, wait):
+            raise HostLockError(
+                f"{root}: another run has been working on it for {wait:.0f} s; wait for it and run again"
+            )
         yield
+
+
+def is_taken(file: IO, wait: float) -> bool:
+    """Return whether the lock of an open file is ours now. It goes with the file.
+
+    Args:
+        file: the file.
+        wait: seconds to wait for whoever holds it.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True

@@ -7,7 +7,6 @@ even if the branch moves meanwhile.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,12 +16,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from ansible.module_utils.urls import open_url
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils import host_lock
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.deadline import within
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import model
 from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release.model import ReleaseError
@@ -32,7 +31,6 @@ COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 TIMEOUT_S = 300
 # Longer than a source with many submodules takes.
 WAIT_S = 1800
-RETRY_S = 0.2
 # Of an archive, and of each file that git writes.
 MOST_BYTES = 4 << 30
 # Of what git says: the names of a million files.
@@ -81,7 +79,11 @@ def once(folder: Path, wish: Sequence[str | None], make: Callable[[Path], str]) 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = folder / model.hashed(wish)[:24]
     with place.with_suffix(".lock").open("a") as lock:
-        _wait_for(lock)
+        if not host_lock.is_taken(lock, WAIT_S):
+            raise ReleaseError(
+                f"gunicorn_flask_source: the code is being fetched for another host, for more than {WAIT_S} s; "
+                "look at its server, and run again"
+            )
         known = place.with_suffix(".json")
         if not known.exists():
             try:
@@ -93,20 +95,6 @@ def once(folder: Path, wish: Sequence[str | None], make: Callable[[Path], str]) 
     if "error" in answer:
         raise ReleaseError(answer["error"])
     return answer["value"]
-
-
-def _wait_for(lock: TextIO) -> None:
-    end = time.monotonic() + WAIT_S
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise ReleaseError(
-                    f"gunicorn_flask_source: the code is being fetched for another host, for more than {WAIT_S} s; "
-                    "look at its server, and run again"
-                ) from None
-        time.sleep(RETRY_S)
 
 
 def without_credentials(text: str) -> str:

@@ -45,9 +45,9 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 FS_IOC_GETFLAGS = 0x80086601
 IMMUTABLE_OR_APPEND = 0x10 | 0x20
-# In a namespace of its own the mount that hides the root is gone, and replacing the root ends it for everybody else.
 # To empty a tree and fill it again.
 REPLACE_S = 300
+# In a namespace of its own the mount that hides the root is gone, and replacing the root ends it for everybody else.
 REPLACE = """
 while mountpoint -q "$1"; do umount "$1" || exit; done
 test ! "$0" -ef "$1" && find "$1" -xdev -mindepth 1 -delete && mv -T "$0" "$1"

@@ -132,8 +132,8 @@ def arm(token: str, seconds: int) -> None:
     # Whoever could write in it could have anything done by root.
     os.chown(HOME, 0, 0)
     HOME.chmod(0o700)
-    _write(PROGRAM, TEXT, 0o700)
-    if _write(UNITS / UNIT, UNIT_TEXT, 0o644):
+    write(PROGRAM, TEXT, 0o700)
+    if write(UNITS / UNIT, UNIT_TEXT, 0o644):
         _must(["systemctl", "daemon-reload"])
     _must(["systemctl", "enable", "--quiet", UNIT])
     _must([str(PROGRAM), "arm", token, str(seconds)])
@@ -154,8 +154,8 @@ def restore() -> str:
     return "it is as it was before" if outcome.ok else f"and taking it back failed: {outcome.said}"
 
 
-def _write(path: Path, text: str, mode: int) -> bool:
-    """Whether the file had to be written."""
+def write(path: Path, text: str, mode: int) -> bool:
+    """Whether the file had to be written. That is one step: one that is half written could be read at the next boot."""
     if path.is_file() and not path.is_symlink() and path.read_text(errors="replace") == text:
         path.chmod(mode)
         return False

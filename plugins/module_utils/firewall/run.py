@@ -188,9 +188,5 @@ def _lines(settings: Mapping[str, str], rules: Sequence[str], live: bool) -> str
 
 
 def _set_ipv6() -> None:
-    """In one step: a file that is half written would be read at the next boot."""
     lines = [line for line in host.DEFAULTS.read_text().splitlines() if not line.startswith("IPV6=")]
-    new = host.DEFAULTS.with_name(".ufw.new")
-    new.write_text("\n".join([*lines, "IPV6=yes"]) + "\n")
-    new.chmod(0o644)
-    new.replace(host.DEFAULTS)
+    rescue.write(host.DEFAULTS, "\n".join([*lines, "IPV6=yes"]) + "\n", 0o644)

@@ -178,9 +178,9 @@ class Store:
                 model.unpack(archive, code)
                 if model.digest(model.scan(code)) != digest:
                     raise ReleaseError("the source changed while it was packed; run again")
-            self._furnish(path, code, workshop, source, gunicorn)
+            self._furnish(path, workshop, source, gunicorn)
             if source.get("build"):
-                _build(path, code, workshop, source["build"])
+                _build(path, workshop, source["build"])
             if archive is not None:
                 _compile(path, workshop)
             workshop.collect(app)
@@ -188,9 +188,10 @@ class Store:
 
     # --- environments
 
-    def _furnish(self, release: Path, code: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str) -> None:
+    def _furnish(self, release: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str) -> None:
         """Give the release the environment that another one has, if it is sound and made of the same, or a new one."""
-        name = environment_id(source, code, gunicorn, str(self.python), release.name)
+        app = release / "app"
+        name = environment_id(source, workshop.copies[app], gunicorn, str(self.python), release.name)
         used = self._used_venvs()
         for number in range(1000):
             place = self.venvs / (name if number == 0 else f"{name}.{number}")
@@ -202,16 +203,14 @@ class Store:
             if not sound:
                 shutil.rmtree(place, ignore_errors=True)
                 try:
-                    self._install(place, release / "app", code, workshop, source, gunicorn)
+                    self._install(place, app, workshop, source, gunicorn)
                 except BaseException:
                     shutil.rmtree(place, ignore_errors=True)
                     raise
             return
 
-    def _install(
-        self, place: Path, app: Path, code: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str
-    ) -> None:
-        calls = installs(source, code)
+    def _install(self, place: Path, app: Path, workshop: Workshop, source: Mapping[str, Any], gunicorn: str) -> None:
+        calls = installs(source, workshop.copies[app])
         place.mkdir(mode=0o755)
         made_there = workshop.copy_of(place)
         workshop.run([self.python, "-m", "venv", place], "a virtual environment cannot be made")
@@ -318,14 +317,14 @@ def listing(root: Path) -> str:
     return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
 
 
-def _build(release: Path, code: Path, workshop: Workshop, command: Sequence[str]) -> None:
+def _build(release: Path, workshop: Workshop, command: Sequence[str]) -> None:
     """The operator's own command, in the code, with the programs of the release before those of the host."""
     path = f"{release}/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     problem = f"gunicorn_flask_source.build: `{shlex.join(command)}` failed"
-    name = command[0]
-    if shutil.which(str(code / name) if "/" in name else name, path=path) is None:
+    name, app = command[0], release / "app"
+    if shutil.which(str(workshop.copies[app] / name) if "/" in name else name, path=path) is None:
         raise ReleaseError(f"gunicorn_flask_source.build: there is no program '{name}' in the release or on this host")
-    workshop.run(command, problem, cwd=release / "app", PATH=path)
+    workshop.run(command, problem, cwd=app, PATH=path)
 
 
 def _compile(release: Path, workshop: Workshop) -> None:

@@ -87,7 +87,11 @@ os.execvpe(job["argv"][0], job["argv"], job["environment"])
 
 
 class Workshop:
-    """The copies of what is built, and the unit that changes them. All gone at the end."""
+    """The copies of what is built, and the unit that changes them. All gone at the end.
+
+    Attributes:
+        copies: those that commands may still change, by the place that each stands at for them.
+    """
 
     def __init__(self, name: str, python: str) -> None:
         self.name = f"{PREFIX}{name}"

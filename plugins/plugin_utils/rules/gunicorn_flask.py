@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.foobar.web_infrastructure.plugins.module_utils.release import workshop
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.model import Mistake, RoleValues, Rule
 from ansible_collections.foobar.web_infrastructure.plugins.plugin_utils.rules.values import (
     header_mistakes,
@@ -36,8 +37,6 @@ MODE = re.compile(r"0?[0-7]{3}")
 HELPER_NAME = re.compile(r"[a-z][a-z0-9-]*")
 HEALTH_PATH = re.compile(r"/[!-~]*")
 
-# Builds have users and units of their own.
-OF_A_BUILD = "gunicorn_flask-build-"
 # Names of units and users of others, which must not be replaced.
 FOREIGN_NAMES = (
     "ansible",
@@ -109,7 +108,7 @@ def name_is_free_for_a_user_and_units(values: RoleValues) -> Iterator[Mistake]:
     elif name in FOREIGN_NAMES:
         wrong = f"'{name}' is the name of a user or a service of the system"
         yield Mistake("gunicorn_flask_name", wrong, "choose another one")
-    elif name.startswith(OF_A_BUILD):
+    elif name.startswith(workshop.PREFIX):
         yield Mistake("gunicorn_flask_name", f"'{name}' is what a build is called", "choose another one")
 
 

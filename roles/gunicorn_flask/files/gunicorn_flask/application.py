@@ -69,6 +69,11 @@ class Application:
         """Every unit that the role has written, those that others start among them."""
         return [self.socket, self.service, *(file for helper in self.helpers for file in helper.files)]
 
+    @property
+    def release_id(self) -> str:
+        """Of the code: its release has a number besides where one of the same id was damaged."""
+        return self.release.name.partition(".")[0]
+
     def target(self, link: str) -> Path | None:
         path = self.root / link
         return self.root / path.readlink() if path.is_symlink() else None

@@ -102,7 +102,7 @@ def programs(app: Application) -> str:
 def migrate(app: Application, command: Sequence[str]) -> None:
     """Once for a release, a command and a database, however often the release becomes live."""
     record = app.root / MIGRATIONS
-    wanted = switch.fingerprint([], app.release.name.partition(".")[0], *command, *databases(app.environment()))
+    wanted = switch.fingerprint([], app.release_id, *command, *databases(app.environment()))
     try:
         known = json.loads(record.read_text())
     except (FileNotFoundError, ValueError):

@@ -235,8 +235,7 @@ def load_application(app: Application) -> None:
 def run_command(app: Application, command: Sequence[str], timeout: int) -> Ended:
     """Run a command in the code of the release."""
     lines = f"ExecStart=\nExecStart=:{' '.join(map(unit_word, command))}\nWorkingDirectory={app.release}/app\n"
-    release = app.release.name.partition(".")[0]
-    return run_once(app, "migrate", timeout, lambda text: text + lines, APP_RELEASE=release)
+    return run_once(app, "migrate", timeout, lambda text: text + lines, APP_RELEASE=app.release_id)
 
 
 def unit_word(word: str) -> str:

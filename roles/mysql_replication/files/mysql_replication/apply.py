@@ -6,11 +6,11 @@ hand. If one option is refused, those already set go back.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
+from mysql_replication.dumps import last_words
 from mysql_replication.local import Failure, MySQLError, Report, connect_as_root, query
 
 LOG = Path("/var/log/mysql/error.log")
@@ -132,9 +132,8 @@ def errors_since(size: int) -> list[str]:
     if not LOG.exists():
         return []
     with LOG.open("rb") as file:
-        file.seek(max(size, file.seek(0, os.SEEK_END) - LOG_BYTES))
-        said = file.read(LOG_BYTES).decode(errors="replace").splitlines()
-    return [line for line in said if "[ERROR]" in line][-LOG_LINES:]
+        said = last_words(file, LOG_BYTES, size)
+    return [line for line in said.splitlines() if "[ERROR]" in line][-LOG_LINES:]
 
 
 def own_options(tree: Path) -> dict[str, str]:

@@ -32,10 +32,10 @@ def errors_of(log: Path) -> str:
     return "\n".join([line for line in lines if "[ERROR]" in line][-5:])
 
 
-def last_words(file: BinaryIO, length: int = LAST_WORDS) -> str:
-    """The end of what a program has said, however much that is."""
+def last_words(file: BinaryIO, length: int = LAST_WORDS, begin: int = 0) -> str:
+    """The end of what a program has said since its file had the size `begin`, however much that is."""
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - length))
+    file.seek(max(begin, size - length))
     return file.read(length).decode(errors="replace").strip()
 
 

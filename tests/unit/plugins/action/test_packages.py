@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.foobar.web_infrastructure.plugins.action import packages
 
+from .conftest import Answered
 
-class Action(packages.ActionModule):
-    """The plugin with a host that answers ``said``; what it hands over to apt is kept."""
 
-    def __init__(self, said: str, **arguments) -> None:
-        self._task = SimpleNamespace(args=arguments, async_val=0, check_mode=False, diff=False)
-        self._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=None))
-        self.said, self.asked, self.handed_over = said, [], []
-
-    def _low_level_execute_command(self, command):
-        self.asked.append(command)
-        return {"stdout": self.said, "rc": 0}
-
-    def _execute_module(self, module_name, module_args, task_vars):
-        self.handed_over.append((module_name, module_args))
-        return {"changed": True}
+class Action(Answered, packages.ActionModule):
+    pass
 
 
 def test_packages_that_are_there_cost_one_question():

@@ -142,13 +142,13 @@ def test_a_host_that_cannot_promise_it_is_not_changed(host):
 
 def test_the_program_is_written_once_and_for_root_alone(tmp_path):
     path = tmp_path / "rescue"
-    assert rescue._write(path, "text", 0o700) is True
+    assert rescue.write(path, "text", 0o700) is True
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("text", 0o700)
-    assert rescue._write(path, "text", 0o700) is False
+    assert rescue.write(path, "text", 0o700) is False
     # What somebody has laid in its way is replaced, not followed.
     other = tmp_path / "other"
     other.write_text("theirs")
     path.unlink()
     path.symlink_to(other)
-    assert rescue._write(path, "text", 0o700) is True
+    assert rescue.write(path, "text", 0o700) is True
     assert other.read_text() == "theirs" and not path.is_symlink()
